@@ -1,0 +1,110 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A refusal is an answer of the store about the request, as opposed to a failure of the disk or the database. An
+// operation of a commit group that returns one is undone alone; any other error undoes and repeats the whole group.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// These errors say that something named by the request does not exist, or that its content does not fit.
+var (
+	ErrNameUnknown         error = refusal("repository not known")
+	ErrBlobUnknown         error = refusal("blob not known")
+	ErrManifestUnknown     error = refusal("manifest not known")
+	ErrManifestBlobUnknown error = refusal("manifest names content that is not in this repository")
+	ErrUploadUnknown       error = refusal("upload session not known")
+	ErrUploadBusy          error = refusal("another request is writing to this upload session")
+	ErrUploadsTooMany      error = refusal("too many open upload sessions")
+	ErrRangeInvalid        error = refusal("chunk out of order")
+	ErrDigestMismatch      error = refusal("content does not match the digest")
+	ErrSizeMismatch        error = refusal("content does not match its length")
+	ErrInUse               error = refusal("content is in use")
+	ErrPrecondition        error = refusal("precondition failed")
+)
+
+// These errors say why the store takes no writes. Reads go on.
+var (
+	ErrFull     error = refusal("disk full")
+	ErrReadOnly error = refusal("store is read-only")
+)
+
+// These errors refuse to open a store; their text tells what to do.
+var (
+	ErrNoStore = errors.New("no store")
+	ErrLocked  = errors.New("data directory is in use")
+)
+
+// A MissingError lists the content that a manifest needs and that its repository lacks. It is ErrManifestBlobUnknown.
+type MissingError struct{ Digests []digest.Digest }
+
+func (e *MissingError) Error() string {
+	return fmt.Sprintf("%v: %d missing, first %s", ErrManifestBlobUnknown, len(e.Digests), e.Digests[0])
+}
+
+func (e *MissingError) Unwrap() error { return ErrManifestBlobUnknown }
+
+// An OffsetError tells where an upload session really is. It is ErrRangeInvalid.
+type OffsetError struct {
+	ID     string
+	Offset int64 // bytes received
+}
+
+func (e *OffsetError) Error() string {
+	return fmt.Sprintf("%v: the session has %d bytes, the next chunk must begin there", ErrRangeInvalid, e.Offset)
+}
+
+func (e *OffsetError) Unwrap() error { return ErrRangeInvalid }
+
+// An InUseError names what must be deleted before a blob or manifest may be. It is ErrInUse.
+type InUseError struct {
+	Digest digest.Digest
+	By     []User // at most a few; Count tells how many there are
+	Count  int64
+}
+
+// A User is a manifest that names other content.
+type User struct {
+	Digest digest.Digest
+	Tags   []string
+}
+
+func (e *InUseError) Error() string {
+	if len(e.By) == 0 {
+		return fmt.Sprintf("%s is in use", e.Digest)
+	}
+	by := e.By[0]
+	who := by.Digest.String()
+	if len(by.Tags) > 0 {
+		who = strings.Join(by.Tags, ", ") + " (" + who + ")"
+	}
+	more := ""
+	if e.Count > 1 {
+		more = fmt.Sprintf(" and %d more", e.Count-1)
+	}
+	return fmt.Sprintf("%s is part of %s%s; delete that first", e.Digest, who, more)
+}
+
+func (e *InUseError) Unwrap() error { return ErrInUse }
+
+// A NameUnknownError carries the nearest names that exist, for a helpful message. It is ErrNameUnknown.
+type NameUnknownError struct{ Name oci.Name }
+
+func (e *NameUnknownError) Error() string { return fmt.Sprintf("no repository %s here", e.Name) }
+
+func (e *NameUnknownError) Unwrap() error { return ErrNameUnknown }
+
+// isRefusal reports whether err is an answer about the request (see refusal).
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[refusal](err)
+	return ok
+}

@@ -1,0 +1,392 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// referencesMax bounds the digests one manifest may name, because the writer records each. Images have at most a few
+// hundred layers.
+const referencesMax = 10_000
+
+// A Manifest is a stored manifest with exactly the bytes and the media type that were put.
+type Manifest struct {
+	Digest    digest.Digest
+	MediaType string
+	Subject   digest.Digest // "" when it has none
+	PushedAt  time.Time
+	Raw       []byte
+}
+
+// Manifest returns the manifest that a reference names (end-3). It is ErrNameUnknown when the repository does not
+// exist, else ErrManifestUnknown when the reference does not.
+func (s *Store) Manifest(ctx context.Context, name oci.Name, ref oci.Reference) (Manifest, error) {
+	const columns = `SELECT d.digest, m.media_type, m.pushed_at, COALESCE(sub.digest, ''), mb.body `
+	const rest = ` JOIN digests d ON d.id = m.digest JOIN manifest_bodies mb ON mb.manifest = m.id
+		LEFT JOIN digests sub ON sub.id = m.subject `
+	var r row
+	if ref.IsDigest() {
+		r = s.db.queryRow(ctx, columns+`FROM repositories r JOIN digests x JOIN manifests m ON m.repository = r.id AND m.digest = x.id`+
+			rest+`WHERE r.name = ? AND x.digest = ?`, name.String(), ref.Digest.String())
+	} else {
+		r = s.db.queryRow(ctx, columns+`FROM repositories r JOIN tags t ON t.repository = r.id JOIN manifests m ON m.id = t.manifest`+
+			rest+`WHERE r.name = ? AND t.name = ?`, name.String(), ref.Tag.String())
+	}
+	var m Manifest
+	var pushed int64
+	err := r.Scan(&m.Digest, &m.MediaType, &pushed, &m.Subject, &m.Raw)
+	m.PushedAt = time.Unix(pushed, 0)
+	if errors.Is(err, sql.ErrNoRows) {
+		if _, err := repositoryID(ctx, s.db, name); err != nil {
+			return Manifest{}, err
+		}
+		return Manifest{}, fmt.Errorf("%w: %s has no %s", ErrManifestUnknown, name, ref)
+	}
+	return m, err
+}
+
+// Sparse says which manifests may be put although content they name is absent.
+type Sparse string
+
+// The sparse policies.
+const (
+	SparseNone  Sparse = "none"  // all content must be there
+	SparseIndex Sparse = "index" // an index may name absent manifests
+	SparseAll   Sparse = "all"   // images may name absent blobs too
+)
+
+// ParseSparse returns the policy that s names.
+func ParseSparse(s string) (Sparse, error) {
+	switch p := Sparse(s); p {
+	case SparseNone, SparseIndex, SparseAll:
+		return p, nil
+	}
+	return "", fmt.Errorf("sparse policy %q is not none, index or all", s)
+}
+
+func (p Sparse) allows(kind oci.Kind) bool {
+	return p == SparseAll || p == SparseIndex && kind == oci.KindIndex
+}
+
+// A ManifestPut is a request to store a manifest and point tags to it, all or nothing.
+type ManifestPut struct {
+	Name      oci.Name
+	Digest    digest.Digest // of Manifest.Raw; the caller has computed or checked it
+	Manifest  oci.Manifest
+	Tags      []oci.Tag
+	Sparse    Sparse
+	Condition Condition // on each of Tags, or on the manifest itself when there are none
+	By        Actor
+}
+
+// PutManifest stores a manifest (end-7). It returns the digests that an accepted sparse manifest names and the
+// repository lacks. Content that is needed and absent is a *MissingError listing all of it.
+func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []digest.Digest, err error) {
+	if n := len(p.Manifest.References); n > referencesMax {
+		return nil, fmt.Errorf("%w: it names %d digests, at most %d are allowed", oci.ErrManifestInvalid, n, referencesMax)
+	}
+	// What has a row but no good file is absent: I3 is about content, not about rows. Checked before the transaction,
+	// because the writer must not wait for the disk; nothing but damage can change the answer meanwhile.
+	damaged, err := s.damaged(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	err = s.add(func(t *tx) error {
+		absent, err := t.putManifest(p, damaged)
+		missing = absent
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, err)
+	}
+	return missing, nil
+}
+
+// damaged returns the needed blobs of a manifest whose file is missing or short.
+func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]bool, error) {
+	damaged := make(map[digest.Digest]bool)
+	for _, ref := range p.Manifest.References {
+		if !ref.Needed || ref.Manifest {
+			continue
+		}
+		b, err := s.OpenBlob(ctx, p.Name, ref.Digest, false)
+		switch {
+		case err == nil:
+			b.Close()
+		case errors.Is(err, ErrBlobUnknown):
+			damaged[ref.Digest] = true
+		default:
+			return nil, err
+		}
+	}
+	return damaged, nil
+}
+
+func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool) (missing []digest.Digest, err error) {
+	repository, err := t.makeRepository(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	id, err := t.digestID(p.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.checkCondition(repository, id, p); err != nil {
+		return nil, err
+	}
+	refs, err := t.resolve(repository, p.Manifest, damaged)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range refs {
+		if r.Needed && !r.present {
+			missing = append(missing, r.Digest)
+		}
+	}
+	if len(missing) > 0 && !p.Sparse.allows(p.Manifest.Kind) {
+		return nil, &MissingError{Digests: missing}
+	}
+	manifest, err := t.upsertManifest(repository, id, p, refs)
+	if err != nil {
+		return nil, err
+	}
+	for _, tag := range p.Tags {
+		if err := t.setTag(repository, tag, manifest, id, p.By); err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// checkCondition compares the request's condition with each tag, or with the manifest when it names no tag.
+func (t *tx) checkCondition(repository, dgst int64, p ManifestPut) error {
+	for _, tag := range p.Tags {
+		old, err := t.tagged(repository, tag)
+		if err != nil {
+			return err
+		}
+		if err := p.Condition.check(old.digest); err != nil {
+			return fmt.Errorf("tag %s: %w", tag, err)
+		}
+	}
+	if len(p.Tags) > 0 {
+		return nil
+	}
+	var exists bool
+	if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = ? AND digest = ?)`, repository, dgst).Scan(&exists); err != nil {
+		return err
+	}
+	if exists {
+		return p.Condition.check(p.Digest.String())
+	}
+	return p.Condition.check("")
+}
+
+// A resolved reference is one whose digest has an id, with whether its content is in the repository.
+type resolved struct {
+	oci.Referenced
+	id      int64
+	present bool
+}
+
+func (t *tx) resolve(repository int64, m oci.Manifest, damaged map[digest.Digest]bool) ([]resolved, error) {
+	refs := make([]resolved, 0, len(m.References))
+	for _, ref := range m.References {
+		id, err := t.digestID(ref.Digest)
+		if err != nil {
+			return nil, err
+		}
+		r := resolved{Referenced: ref, id: id}
+		// An entry of an index may name a blob; a config or layer is never a manifest.
+		err = t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM repository_blobs WHERE repository = ?1 AND blob = ?2)
+			OR ?3 AND EXISTS (SELECT 1 FROM manifests WHERE repository = ?1 AND digest = ?2)`,
+			repository, id, ref.Manifest).Scan(&r.present)
+		if err != nil {
+			return nil, err
+		}
+		r.present = r.present && !damaged[ref.Digest]
+		refs = append(refs, r)
+	}
+	return refs, nil
+}
+
+// upsertManifest stores a manifest with its references and counts. One that is there already keeps its row; if it was
+// put with another media type, it is read anew, because the same bytes may name other content then.
+func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolved) (int64, error) {
+	var id int64
+	var mediaType string
+	err := t.queryRow(t.ctx, `SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?`, repository, dgst).Scan(&id, &mediaType)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return 0, err
+	}
+	known := err == nil
+	if known && mediaType == p.Manifest.MediaType {
+		return id, nil
+	}
+	annotations, subject, err := t.facts(p.Manifest)
+	if err != nil {
+		return 0, err
+	}
+	if known {
+		if err := t.dropReferences(repository, id); err != nil {
+			return 0, err
+		}
+		_, err = t.exec(`UPDATE manifests SET media_type = ?, artifact_type = ?, subject = ?, annotations = ?, pushed_at = ? WHERE id = ?`,
+			p.Manifest.MediaType, p.Manifest.ArtifactType, subject, annotations, t.now, id)
+		if err != nil {
+			return 0, err
+		}
+		return id, t.addReferences(repository, id, refs)
+	}
+	id, err = t.insert(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, size, refs, pushed_at, untagged_since, annotations)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT count(*) FROM manifest_references WHERE repository = ?1 AND target = ?2), ?7, ?7, ?8)`,
+		repository, dgst, p.Manifest.MediaType, p.Manifest.ArtifactType, subject, len(p.Manifest.Raw), t.now, annotations)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := t.insert(`INSERT INTO manifest_bodies (manifest, body) VALUES (?, ?)`, id, p.Manifest.Raw); err != nil {
+		return 0, err
+	}
+	return id, t.addReferences(repository, id, refs)
+}
+
+// facts returns the columns of a manifest that need work: its annotations as JSON, or "", and its subject's id.
+func (t *tx) facts(m oci.Manifest) (annotations string, subject sql.NullInt64, err error) {
+	if len(m.Annotations) > 0 {
+		b, err := json.Marshal(m.Annotations)
+		if err != nil {
+			return "", subject, err
+		}
+		annotations = string(b)
+	}
+	if m.Subject != "" {
+		subject.Valid = true
+		subject.Int64, err = t.digestID(m.Subject)
+	}
+	return annotations, subject, err
+}
+
+// The kinds of manifest_references.kind.
+const (
+	kindMention = iota
+	kindBlob
+	kindManifest
+)
+
+// addReferences records what a manifest names and counts it, present or not.
+func (t *tx) addReferences(repository, manifest int64, refs []resolved) error {
+	for _, r := range refs {
+		kind := kindMention
+		switch {
+		case r.Manifest:
+			kind = kindManifest
+		case r.Needed:
+			kind = kindBlob
+		}
+		// needed says that the content was there: what was never pushed is absent by choice (I3).
+		if _, err := t.exec(`INSERT INTO manifest_references (repository, target, manifest, kind, needed) VALUES (?, ?, ?, ?, ?)`,
+			repository, r.id, manifest, kind, r.Needed && r.present); err != nil {
+			return err
+		}
+		if _, err := t.exec(`UPDATE repository_blobs SET refs = refs + 1 WHERE repository = ? AND blob = ?`, repository, r.id); err != nil {
+			return err
+		}
+		if _, err := t.exec(`UPDATE manifests SET refs = refs + 1 WHERE repository = ? AND digest = ?`, repository, r.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropReferences takes back what addReferences did. Content that nothing names any more gets a lease: a client may
+// have been told a moment ago that it is here.
+func (t *tx) dropReferences(repository, manifest int64) error {
+	targets, err := collect(t.ctx, t, func(r row) (id int64, err error) { return id, r.Scan(&id) },
+		`SELECT target FROM manifest_references WHERE manifest = ?`, manifest)
+	if err != nil {
+		return err
+	}
+	if _, err := t.exec(`DELETE FROM manifest_references WHERE manifest = ?`, manifest); err != nil {
+		return err
+	}
+	for _, target := range targets {
+		if _, err := t.exec(`UPDATE repository_blobs SET refs = refs - 1,
+			keep_until = CASE WHEN refs = 1 THEN max(keep_until, ?3) ELSE keep_until END
+			WHERE repository = ?1 AND blob = ?2`, repository, target, t.now+int64(Lease.Seconds())); err != nil {
+			return err
+		}
+		if _, err := t.exec(`UPDATE manifests SET refs = refs - 1,
+			untagged_since = CASE WHEN refs = 1 AND untagged_since IS NOT NULL THEN ?3 ELSE untagged_since END
+			WHERE repository = ?1 AND digest = ?2`, repository, target, t.now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteManifest removes a manifest and its tags (end-9). It is ErrManifestUnknown when it is not there, and an
+// *InUseError when an index of the repository names it. What it named is left to collection.
+func (s *Store) DeleteManifest(ctx context.Context, name oci.Name, dgst digest.Digest, c Condition, by Actor) error {
+	err := s.change(func(t *tx) error {
+		repository, err := t.repository(name)
+		if err != nil {
+			return err
+		}
+		var id, digestID, refs int64
+		err = t.queryRow(t.ctx, `SELECT m.id, m.digest, m.refs FROM digests d JOIN manifests m ON m.digest = d.id
+			WHERE d.digest = ? AND m.repository = ?`, dgst.String(), repository).Scan(&id, &digestID, &refs)
+		if errors.Is(err, sql.ErrNoRows) {
+			if err := c.check(""); err != nil {
+				return err
+			}
+			return ErrManifestUnknown
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.check(dgst.String()); err != nil {
+			return err
+		}
+		if refs > 0 {
+			return t.inUse(repository, digestID, dgst)
+		}
+		return t.deleteManifest(repository, id, digestID, by)
+	})
+	if err != nil {
+		return fmt.Errorf("delete manifest %s@%s: %w", name, dgst, err)
+	}
+	return nil
+}
+
+func (t *tx) deleteManifest(repository, id, digestID int64, by Actor) error {
+	tags, err := collect(t.ctx, t, scanString, `SELECT name FROM tags WHERE manifest = ?`, id)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		if err := t.logTag(repository, tag, sql.NullInt64{Int64: digestID, Valid: true}, sql.NullInt64{}, by); err != nil {
+			return err
+		}
+	}
+	if _, err := t.exec(`DELETE FROM tags WHERE manifest = ?`, id); err != nil {
+		return err
+	}
+	if err := t.dropReferences(repository, id); err != nil {
+		return err
+	}
+	// Referrers of what goes are kept for a while from now on.
+	if _, err := t.exec(`UPDATE manifests SET untagged_since = ?3 WHERE repository = ?1 AND subject = ?2 AND untagged_since IS NOT NULL`,
+		repository, digestID, t.now); err != nil {
+		return err
+	}
+	_, err = t.exec(`DELETE FROM manifests WHERE id = ?`, id)
+	return err
+}

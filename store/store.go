@@ -1,0 +1,423 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"cubby/store/durable"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Lease is how long content stays after the store told a client "this is here, skip the upload", or after the last
+// manifest that named it went.
+const Lease = 24 * time.Hour
+
+// minFree is the free space in bytes below which pushes are refused, so that the database can still commit deletes.
+const minFree = 32 << 20
+
+// Names in the data directory.
+const (
+	fileDB       = "cubby.db"
+	fileSentinel = "store.json"
+	dirBlobs     = "blobs"
+	dirTemp      = "tmp"
+	dirUploads   = ".uploads" // below blobs: a rename must stay on its file system
+)
+
+// Options say how a store is opened.
+type Options struct {
+	Dir      string           // the data directory
+	Role     string           // RoleServe or RoleAdmin; who waits for whom
+	Create   bool             // make a store where there is none (serve only)
+	ReadOnly bool             // refuse every write with ErrReadOnly
+	Log      *slog.Logger     // nil: silent
+	Now      func() time.Time // nil: time.Now
+
+	hook durable.Hook // faults, in tests
+}
+
+// A Store is what the registry knows and keeps. It is safe for concurrent use. The caller closes it.
+type Store struct {
+	dir      string
+	id       string
+	readOnly bool
+	log      *slog.Logger
+	now      func() time.Time
+
+	lock  *os.File
+	data  *durable.Dir // the data directory
+	blobs *durable.Dir // its blobs/, which may be a mount of its own
+	db    *database
+	w     *writer
+
+	digests digestLocks
+	uploads uploads
+	pins    pins
+	space   space
+
+	stop       context.CancelFunc
+	background sync.WaitGroup
+}
+
+// Open opens the store in a data directory and makes this process its owner. Its errors tell what to do; ErrNoStore
+// and ErrLocked (as *LockedError) can be told apart.
+func Open(ctx context.Context, o Options) (_ *Store, err error) {
+	s := &Store{dir: o.Dir, readOnly: o.ReadOnly, log: o.Log, now: o.Now}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if err := prepareDir(o); err != nil {
+		return nil, err
+	}
+	if s.lock, err = takeLock(ctx, o.Dir, o.Role); err != nil {
+		return nil, err
+	}
+	found, err := inspect(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openFiles(o); err != nil {
+		return nil, err
+	}
+	// On a read-only root without /tmp SQLite fails on large statements unless it is told where to put its files. It
+	// reads the variable once per process, before the first open.
+	if err := os.Setenv("SQLITE_TMPDIR", filepath.Join(o.Dir, dirTemp)); err != nil {
+		return nil, err
+	}
+	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), o.ReadOnly); err != nil {
+		return nil, err
+	}
+	s.w = newWriter(s.db.write, s.log, s.now, s.probe)
+	if err := s.settle(ctx, found); err != nil {
+		return nil, err
+	}
+	if err := s.uploads.load(ctx, s); err != nil {
+		return nil, err
+	}
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.background.Go(func() { s.uploads.tend(ctx, s) })
+	return s, nil
+}
+
+// Close stops the background work, keeps what open upload sessions have received, and gives up the directory. No
+// other method may run or be called after it.
+func (s *Store) Close() error {
+	var errs []error
+	if s.stop != nil {
+		s.stop()
+		s.background.Wait()
+		errs = append(errs, s.uploads.persist(s, 0))
+	}
+	if s.w != nil {
+		s.w.close()
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.close())
+	}
+	for _, d := range []*durable.Dir{s.blobs, s.data} {
+		if d != nil {
+			errs = append(errs, d.Close())
+		}
+	}
+	// The lock goes last: the next owner must find a closed database.
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Dir returns the data directory.
+func (s *Store) Dir() string { return s.dir }
+
+// found tells what a data directory holds.
+type found struct {
+	database bool
+	sentinel string // the id in blobs/store.json, or ""
+}
+
+// prepareDir makes or checks the directory before anything in it is touched.
+func prepareDir(o Options) error {
+	info, err := os.Stat(o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && o.Create:
+		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+			return explainAccess(filepath.Dir(o.Dir), err)
+		}
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w in %s: the directory does not exist", ErrNoStore, o.Dir)
+	case err != nil:
+		return explainAccess(o.Dir, err)
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory; give another one with --data", o.Dir)
+	}
+	for _, path := range []string{o.Dir, filepath.Join(o.Dir, dirBlobs)} {
+		name, err := networkFileSystem(path)
+		if err == nil && name != "" {
+			return fmt.Errorf("%s is on a network file system (%s), where SQLite loses data; give a local directory with --data", path, name)
+		}
+	}
+	return nil
+}
+
+// inspect looks at what the directory holds, and refuses what could be a mistake. It runs under the lock.
+func inspect(o Options) (found, error) {
+	var f found
+	entries, err := os.ReadDir(o.Dir)
+	if err != nil {
+		return f, explainAccess(o.Dir, err)
+	}
+	foreign := ""
+	for _, e := range entries {
+		switch e.Name() {
+		case fileDB:
+			f.database = true
+		case dirBlobs, dirTemp, "lock", "cubby.sock", "lost+found", fileDB + "-wal", fileDB + "-shm":
+		default:
+			foreign = e.Name()
+		}
+	}
+	if f.sentinel, err = readSentinel(filepath.Join(o.Dir, dirBlobs, fileSentinel)); err != nil {
+		return f, err
+	}
+	blobs, _ := os.ReadDir(filepath.Join(o.Dir, dirBlobs))
+	for _, e := range blobs {
+		if e.Name() != "lost+found" && foreign == "" {
+			foreign = filepath.Join(dirBlobs, e.Name())
+		}
+	}
+	switch {
+	case f.database:
+		return f, nil
+	case f.sentinel != "":
+		return f, fmt.Errorf("%s has blobs of a store but no %s: is a volume not mounted? Mount it, or restore %s from a backup", o.Dir, fileDB, fileDB)
+	case !o.Create:
+		return f, fmt.Errorf("%w in %s", ErrNoStore, o.Dir)
+	case foreign != "":
+		return f, fmt.Errorf("%s is not empty (it has %s) and is no store; give an empty or new directory with --data", o.Dir, foreign)
+	}
+	return f, nil
+}
+
+type sentinel struct {
+	ID string `json:"id"`
+}
+
+// readSentinel returns the id in blobs/store.json, or "" when there is none.
+func readSentinel(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var v sentinel
+	if err := json.Unmarshal(b, &v); err != nil || v.ID == "" {
+		return "", fmt.Errorf("%s is damaged; restore it from a backup", path)
+	}
+	return v.ID, nil
+}
+
+// openFiles opens the directories and empties tmp. The 256 directories of each algorithm are made by settle.
+func (s *Store) openFiles(o Options) (err error) {
+	if s.data, err = durable.Open(o.Dir, o.hook); err != nil {
+		return err
+	}
+	for _, name := range []string{dirBlobs, dirTemp} {
+		if err := s.data.Mkdir(name); err != nil {
+			return explainAccess(o.Dir, err)
+		}
+	}
+	temp, err := os.ReadDir(filepath.Join(o.Dir, dirTemp))
+	if err != nil {
+		return err
+	}
+	for _, e := range temp {
+		if err := s.data.Remove(filepath.Join(dirTemp, e.Name())); err != nil {
+			return err
+		}
+	}
+	s.blobs, err = durable.Open(filepath.Join(o.Dir, dirBlobs), o.hook)
+	return err
+}
+
+// settle compares the database with the sentinel and completes a first start. The database comes first and the
+// sentinel last, so a first start that was cut leaves a database without content and no sentinel: it is completed.
+func (s *Store) settle(ctx context.Context, f found) error {
+	var inUse bool
+	err := s.db.queryRow(ctx, `SELECT COALESCE((SELECT id FROM store), ''),
+		EXISTS (SELECT 1 FROM blobs) OR EXISTS (SELECT 1 FROM manifests)`).Scan(&s.id, &inUse)
+	switch {
+	case err != nil:
+		return err
+	case f.sentinel != "" && f.sentinel == s.id:
+		return s.restoreFanOut()
+	case f.sentinel != "":
+		return fmt.Errorf("%s and %s belong to different stores: is the wrong volume mounted?", fileDB, filepath.Join(dirBlobs, fileSentinel))
+	case inUse:
+		return fmt.Errorf("%s knows content but %s has no %s: is a volume not mounted? Mount it and start again",
+			filepath.Join(s.dir, fileDB), filepath.Join(s.dir, dirBlobs), fileSentinel)
+	}
+	s.log.Warn("first start, making a new store", "dir", s.dir)
+	if s.id == "" {
+		s.id = rand.Text()
+		err := s.w.do(func(t *tx) error {
+			_, err := t.exec(`INSERT INTO store (id, created_at) VALUES (?, ?)`, s.id, t.now)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := makeFanOut(s.blobs); err != nil {
+		return err
+	}
+	b, err := json.Marshal(sentinel{ID: s.id})
+	if err != nil {
+		return err
+	}
+	if err := s.blobs.WriteFile(fileSentinel, ".", b); err != nil {
+		return err
+	}
+	return s.data.SyncDir(".")
+}
+
+// restoreFanOut makes directories that a copy of the store left out because they were empty.
+func (s *Store) restoreFanOut() error {
+	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		entries, err := fs.ReadDir(s.blobs.Root().FS(), algorithm.String())
+		if (err != nil || len(entries) < 256) && !s.readOnly {
+			return makeFanOut(s.blobs)
+		}
+	}
+	return nil
+}
+
+// makeFanOut makes every directory that a blob can be renamed into, so that a push needs to sync one directory only.
+func makeFanOut(d *durable.Dir) error {
+	if err := d.Mkdir(dirUploads); err != nil {
+		return err
+	}
+	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+		if err := d.Mkdir(algorithm.String()); err != nil {
+			return err
+		}
+		for i := range 256 {
+			if err := d.Mkdir(fmt.Sprintf("%s/%02x", algorithm, i)); err != nil {
+				return err
+			}
+		}
+		if err := d.SyncDir(algorithm.String()); err != nil {
+			return err
+		}
+	}
+	return d.SyncDir(".")
+}
+
+// explainAccess adds to a permission error whose directory it is and who we are.
+func explainAccess(dir string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	info, statErr := os.Stat(dir)
+	if statErr != nil {
+		return fmt.Errorf("cannot use %s: %w (running as uid:gid %d:%d)", dir, err, os.Geteuid(), os.Getegid())
+	}
+	owner := "unknown"
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		owner = fmt.Sprintf("%d:%d", st.Uid, st.Gid)
+	}
+	return fmt.Errorf("cannot write %s: %w; it belongs to %s with mode %04o, and this runs as %d:%d. Change its owner, or give another directory with --data",
+		dir, err, owner, info.Mode().Perm(), os.Geteuid(), os.Getegid())
+}
+
+// space caches the free space of the volume with the blobs.
+type space struct {
+	checked atomic.Int64 // unix nanoseconds
+	free    atomic.Int64
+	total   atomic.Int64
+}
+
+// Space returns the bytes that are free, and the size in bytes, of the volume that holds the blobs. The answer may be
+// a second old.
+func (s *Store) Space() (free, total int64) {
+	now := time.Now().UnixNano()
+	if last := s.space.checked.Load(); now-last > int64(time.Second) && s.space.checked.CompareAndSwap(last, now) {
+		if free, total, err := s.blobs.Free(); err == nil {
+			s.space.total.Store(total)
+			s.space.free.Store(free)
+		}
+	}
+	return s.space.free.Load(), s.space.total.Load()
+}
+
+// Writable returns nil while pushes are accepted, and otherwise ErrReadOnly or ErrFull with the reason.
+func (s *Store) Writable() error {
+	if s.readOnly {
+		return fmt.Errorf("%w: started with --read-only", ErrReadOnly)
+	}
+	if failed := s.w.failed.Load(); failed != nil {
+		return *failed
+	}
+	if free, total := s.Space(); total > 0 && free < minFree {
+		return fmt.Errorf("%w: %d of %d MiB free", ErrFull, free>>20, total>>20)
+	}
+	return nil
+}
+
+// change runs an operation that only shrinks or renews: it is allowed while the disk is full.
+func (s *Store) change(run func(*tx) error) error {
+	if s.readOnly {
+		return fmt.Errorf("%w: started with --read-only", ErrReadOnly)
+	}
+	return s.w.do(run)
+}
+
+// add runs an operation that stores something new.
+func (s *Store) add(run func(*tx) error) error {
+	if err := s.Writable(); err != nil {
+		return err
+	}
+	return s.w.do(run)
+}
+
+// probe tries whether the data directory takes writes.
+func (s *Store) probe() error {
+	name := filepath.Join(dirTemp, rand.Text())
+	f, err := s.data.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 64<<10))
+	return errors.Join(err, f.Sync(), f.Close(), s.data.Remove(name))
+}
+
+// Ping returns nil while content can be read.
+func (s *Store) Ping(ctx context.Context) error {
+	var id string
+	if err := s.db.queryRow(ctx, `SELECT id FROM store`).Scan(&id); err != nil {
+		return err
+	}
+	_, err := s.blobs.Root().Stat(fileSentinel)
+	return err
+}
