@@ -1,0 +1,225 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"cubby/store"
+	"cubby/store/oci"
+)
+
+// An Event is one line of the answer to an administrative command. Exactly one field is set, or Done alone.
+type Event struct {
+	Repository *RepositoryItem     `json:"repository,omitempty"`
+	Tag        *TagItem            `json:"tag,omitempty"`
+	Removed    *RemovedItem        `json:"removed,omitempty"`
+	Check      *store.CheckReport  `json:"check,omitempty"`
+	Backup     *store.BackupReport `json:"backup,omitempty"`
+	Progress   *Progress           `json:"progress,omitempty"`
+	Error      *EventError         `json:"error,omitempty"`
+	// Done is the last line of an answer that is whole.
+	Done bool `json:"done,omitempty"`
+}
+
+// A RepositoryItem is a line of `cubby ls`.
+type RepositoryItem struct {
+	Name      string    `json:"name"`
+	Tags      int64     `json:"tags"`
+	Manifests int64     `json:"manifests"`
+	Size      int64     `json:"size"` // bytes
+	PushedAt  time.Time `json:"pushed_at"`
+}
+
+// A TagItem is a line of `cubby ls REPO`.
+type TagItem struct {
+	Name      string    `json:"name"`
+	Digest    string    `json:"digest"`
+	MediaType string    `json:"media_type"`
+	Size      int64     `json:"size"` // bytes
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// A RemovedItem tells what `cubby rm` removed.
+type RemovedItem struct {
+	Repository string `json:"repository"`
+	Tag        string `json:"tag,omitempty"`
+	Digest     string `json:"digest,omitempty"`
+}
+
+// Progress counts bytes.
+type Progress struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
+}
+
+// An EventError is why a command failed. Refused is set when the store would not, as opposed to could not.
+type EventError struct {
+	Message string `json:"message"`
+	Refused bool   `json:"refused,omitempty"`
+}
+
+// Admin returns the handler of the administrative commands. It does no authorization: whoever can open the socket
+// owns the data directory.
+func Admin(st *store.Store) http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, run func(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			send := eventWriter(w)
+			if err := run(r.Context(), st, r, send); err != nil {
+				_, _, internal := translate(err)
+				send(Event{Error: &EventError{Message: err.Error(), Refused: !internal}})
+				return
+			}
+			send(Event{Done: true})
+		})
+	}
+	handle("GET /ls", adminList)
+	handle("POST /rm", adminRemove)
+	handle("POST /check", adminCheck)
+	handle("POST /backup", adminBackup)
+	return mux
+}
+
+// eventWriter returns what writes an event as a line and sends it at once.
+func eventWriter(w http.ResponseWriter) func(Event) {
+	w.Header().Set(headerContentType, "application/x-ndjson")
+	control := http.NewResponseController(w)
+	encoder := json.NewEncoder(w)
+	var mu sync.Mutex
+	return func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		// When the command has been interrupted there is nobody to tell; its context ends the work.
+		_ = encoder.Encode(e)
+		_ = control.Flush()
+	}
+}
+
+// listPage is how many rows a listing reads at a time, so that no snapshot is held while a terminal scrolls.
+const listPage = 500
+
+func adminList(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
+	if !r.URL.Query().Has("repo") {
+		for last := ""; ; {
+			page, err := st.Repositories(ctx, last, listPage)
+			if err != nil || len(page) == 0 {
+				return err
+			}
+			for _, v := range page {
+				last = v.Name.String()
+				send(Event{Repository: &RepositoryItem{Name: last, Tags: v.Tags, Manifests: v.Manifests, Size: v.Size, PushedAt: v.PushedAt}})
+			}
+		}
+	}
+	name, err := oci.ParseName(r.URL.Query().Get("repo"))
+	if err != nil {
+		return err
+	}
+	for last := ""; ; {
+		page, err := st.TagInfos(ctx, name, last, listPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, v := range page {
+			last = v.Name
+			send(Event{Tag: &TagItem{Name: v.Name, Digest: v.Digest.String(), MediaType: v.MediaType, Size: v.Size, UpdatedAt: v.UpdatedAt}})
+		}
+	}
+}
+
+// adminRemove removes a tag, a manifest, or every tag of a repository.
+func adminRemove(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
+	query := r.URL.Query()
+	name, err := oci.ParseName(query.Get("repo"))
+	if err != nil {
+		return err
+	}
+	by := store.Actor{Name: "admin", Address: "socket"}
+	switch {
+	case query.Has("tag"):
+		tag, err := oci.ParseTag(query.Get("tag"))
+		if err != nil {
+			return err
+		}
+		if err := st.DeleteTag(ctx, name, tag, store.Condition{}, by); err != nil {
+			return err
+		}
+		send(Event{Removed: &RemovedItem{Repository: name.String(), Tag: tag.String()}})
+		return nil
+	case query.Has("digest"):
+		dgst, err := oci.ParseDigest(query.Get("digest"))
+		if err != nil {
+			return err
+		}
+		if err := st.DeleteManifest(ctx, name, dgst, store.Condition{}, by); err != nil {
+			return err
+		}
+		send(Event{Removed: &RemovedItem{Repository: name.String(), Digest: dgst.String()}})
+		return nil
+	}
+	return removeTags(ctx, st, name, by, send)
+}
+
+// removeTags removes every tag of a repository, one by one: what is pushed meanwhile goes too, or stays whole.
+func removeTags(ctx context.Context, st *store.Store, name oci.Name, by store.Actor, send func(Event)) error {
+	for last := ""; ; {
+		page, err := st.Tags(ctx, name, last, listPage)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, v := range page {
+			last = v
+			tag, err := oci.ParseTag(v)
+			if err != nil {
+				return err
+			}
+			err = st.DeleteTag(ctx, name, tag, store.Condition{}, by)
+			if errors.Is(err, store.ErrManifestUnknown) {
+				continue // somebody else was faster
+			}
+			if err != nil {
+				return err
+			}
+			send(Event{Removed: &RemovedItem{Repository: name.String(), Tag: v}})
+		}
+	}
+}
+
+// progressSender sends at most ten progress events a second.
+func progressSender(send func(Event)) func(done, total int64) {
+	var last time.Time
+	return func(done, total int64) {
+		if now := time.Now(); now.Sub(last) > 100*time.Millisecond || done == total {
+			last = now
+			send(Event{Progress: &Progress{Done: done, Total: total}})
+		}
+	}
+}
+
+func adminCheck(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
+	deep, err := strconv.ParseBool(r.URL.Query().Get("deep"))
+	if err != nil {
+		return fmt.Errorf("%w: deep: %w", errParameter, err)
+	}
+	report, err := st.Check(ctx, deep, progressSender(send))
+	if err != nil {
+		return err
+	}
+	send(Event{Check: &report})
+	return nil
+}
+
+func adminBackup(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
+	report, err := st.Backup(ctx, r.URL.Query().Get("dir"), progressSender(send))
+	if err != nil {
+		return err
+	}
+	send(Event{Backup: &report})
+	return nil
+}

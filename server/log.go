@@ -1,0 +1,187 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// progressTime is how long a connection may move less than progressBytes: 35 KiB/s, slower than any real client.
+	progressTime  = 30 * time.Second
+	progressBytes = 1 << 20
+)
+
+// A recorder is a ResponseWriter that remembers what was sent. It keeps the way to the kernel's sendfile open.
+type recorder struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	status  int
+	bytes   int64
+}
+
+func newRecorder(w http.ResponseWriter) *recorder {
+	return &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
+}
+
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	n, err := r.ResponseWriter.Write(p)
+	r.bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom sends a file in pieces, each with a deadline of its own. The pieces are limited readers directly over the
+// source, which is the form that net/http hands to sendfile.
+func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	defer r.control.SetWriteDeadline(time.Time{})
+	limited, ok := src.(*io.LimitedReader)
+	if !ok {
+		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
+	}
+	var total int64
+	for limited.N > 0 {
+		want := min(limited.N, progressBytes)
+		// Not every connection has deadlines (tests); those that do cannot be held open by a reader that stopped.
+		_ = r.control.SetWriteDeadline(time.Now().Add(progressTime))
+		n, err := io.Copy(r.ResponseWriter, &io.LimitedReader{R: limited.R, N: want})
+		total += n
+		r.bytes += n
+		limited.N -= n
+		if err != nil || n < want {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// A progressReader gives up on a body that does not move.
+type progressReader struct {
+	r       io.Reader
+	control *http.ResponseController
+	left    int // bytes until the deadline is moved
+}
+
+// bodyOf returns the body of a request with a progress deadline. done lifts the deadline again.
+func bodyOf(w http.ResponseWriter, r *http.Request) (body io.Reader, done func()) {
+	p := &progressReader{r: r.Body, control: http.NewResponseController(w)}
+	// A deadline that is still set when the body has been read would end the request later.
+	return p, func() { _ = p.control.SetReadDeadline(time.Time{}) }
+}
+
+func (p *progressReader) Read(b []byte) (int, error) {
+	if p.left <= 0 {
+		_ = p.control.SetReadDeadline(time.Now().Add(progressTime))
+		p.left = progressBytes
+	}
+	n, err := p.r.Read(b)
+	p.left -= n
+	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
+		err = errTimeout
+	}
+	return n, err
+}
+
+// logRequest writes one line for a request: health checks at debug, everything else at info. Credentials are in no
+// field: the query is logged only where the API defines it.
+func (s *Server) logRequest(rec *recorder, r *http.Request, d time.Duration, panicked any) {
+	level := slog.LevelInfo
+	if strings.HasPrefix(r.URL.Path, "/-/") {
+		level = slog.LevelDebug
+	}
+	ctx := context.WithoutCancel(r.Context())
+	if panicked != nil && panicked != http.ErrAbortHandler {
+		s.log.ErrorContext(ctx, "handler panicked", "path", r.URL.Path, "err", panicked)
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", rec.status),
+		slog.Int64("bytes", rec.bytes), slog.Duration("dur", d), slog.String("addr", clientAddress(r)),
+		slog.String("client", r.UserAgent()),
+	}
+	if r.URL.RawQuery != "" && strings.HasPrefix(r.URL.Path, "/v2/") {
+		attrs = append(attrs, slog.String("query", r.URL.RawQuery))
+	}
+	s.log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// clientAddress returns the IP address of the peer.
+func clientAddress(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// A LogBuffer collects log lines and writes them together, at most a quarter of a second late: a write(2) for each
+// request costs more than serving some of them. Close writes what is left.
+type LogBuffer struct {
+	mu sync.Mutex
+	w  *bufio.Writer // guarded by mu
+
+	stop    chan struct{}
+	stopped sync.WaitGroup
+}
+
+// NewLogBuffer returns a buffer in front of w.
+func NewLogBuffer(w io.Writer) *LogBuffer {
+	b := &LogBuffer{w: bufio.NewWriterSize(w, 64<<10), stop: make(chan struct{})}
+	b.stopped.Go(func() {
+		tick := time.NewTicker(250 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-b.stop:
+				return
+			case <-tick.C:
+				_ = b.Flush()
+			}
+		}
+	})
+	return b
+}
+
+// Write takes over one or more whole lines.
+func (b *LogBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.w.Write(p)
+}
+
+// Flush writes what is buffered.
+func (b *LogBuffer) Flush() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.w.Flush()
+}
+
+// Close stops the timer and writes what is left.
+func (b *LogBuffer) Close() error {
+	close(b.stop)
+	b.stopped.Wait()
+	return b.Flush()
+}

@@ -1,0 +1,262 @@
+// Package server speaks the OCI distribution API over HTTP, and serves the administrative commands on a socket. It
+// knows HTTP; what is stored, and where, only store knows.
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"cubby/server/auth"
+	"cubby/store"
+
+	"github.com/julienschmidt/httprouter"
+)
+
+// Header names.
+const (
+	headerAllow           = "Allow"
+	headerCacheControl    = "Cache-Control"
+	headerContentLength   = "Content-Length"
+	headerContentRange    = "Content-Range"
+	headerContentType     = "Content-Type"
+	headerCSP             = "Content-Security-Policy"
+	headerDigest          = "Docker-Content-Digest"
+	headerETag            = "ETag"
+	headerFiltersApplied  = "OCI-Filters-Applied"
+	headerIfMatch         = "If-Match"
+	headerIfNoneMatch     = "If-None-Match"
+	headerLink            = "Link"
+	headerLocation        = "Location"
+	headerNoSniff         = "X-Content-Type-Options"
+	headerRange           = "Range"
+	headerRetryAfter      = "Retry-After"
+	headerSubject         = "OCI-Subject"
+	headerTag             = "OCI-Tag"
+	headerUploadUUID      = "Docker-Upload-UUID"
+	headerVersion         = "Docker-Distribution-Api-Version"
+	headerWarning         = "Warning"
+	headerWWWAuthenticate = "WWW-Authenticate"
+)
+
+// DefaultMaxManifest is the largest manifest in bytes unless configured: what the spec asks registries to take.
+const DefaultMaxManifest = 4 << 20
+
+// A Config says what a server serves and to whom.
+type Config struct {
+	Store       *store.Store
+	Policy      auth.Policy
+	Log         *slog.Logger // nil: silent
+	MaxManifest int64        // bytes; 0: DefaultMaxManifest
+	Sparse      store.Sparse // "": store.SparseIndex
+	Version     string       // of the program, for the page at /
+}
+
+// A Server answers HTTP requests. It is safe for concurrent use.
+type Server struct {
+	store       *store.Store
+	policy      auth.Policy
+	log         *slog.Logger
+	maxManifest int64
+	sparse      store.Sparse
+	version     string
+
+	router *httprouter.Router
+	origin *http.CrossOriginProtection
+
+	running sync.WaitGroup // requests
+}
+
+// A handler serves one endpoint. It returns an error instead of writing one.
+type handler func(s *Server, w http.ResponseWriter, r *http.Request, rt route) error
+
+// An endpoint is a handler and the action that authorize checks before it runs.
+type endpoint struct {
+	action auth.Action
+	handle handler
+}
+
+// endpoints are all that the API does. What is not here does not exist: 405.
+var endpoints = map[resource]map[string]endpoint{
+	resourceBase:      {http.MethodGet: {auth.Ping, (*Server).ping}},
+	resourceCatalog:   {http.MethodGet: {auth.Pull, (*Server).listRepositories}},
+	resourceTags:      {http.MethodGet: {auth.Pull, (*Server).listTags}},
+	resourceReferrers: {http.MethodGet: {auth.Pull, (*Server).listReferrers}},
+	resourceBlob: {
+		http.MethodGet:    {auth.Pull, (*Server).getBlob},
+		http.MethodDelete: {auth.Delete, (*Server).deleteBlob},
+	},
+	resourceManifest: {
+		http.MethodGet:    {auth.Pull, (*Server).getManifest},
+		http.MethodPut:    {auth.Push, (*Server).putManifest},
+		http.MethodDelete: {auth.Delete, (*Server).deleteManifest},
+	},
+	resourceUploads: {http.MethodPost: {auth.Push, (*Server).postUpload}},
+	resourceUpload: {
+		http.MethodGet:    {auth.Push, (*Server).getUpload},
+		http.MethodPatch:  {auth.Push, (*Server).patchUpload},
+		http.MethodPut:    {auth.Push, (*Server).putUpload},
+		http.MethodDelete: {auth.Push, (*Server).deleteUpload},
+	},
+}
+
+// New returns a server over an open store, which the caller closes after the last request.
+func New(c Config) *Server {
+	s := &Server{store: c.Store, policy: c.Policy, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.maxManifest == 0 {
+		s.maxManifest = DefaultMaxManifest
+	}
+	if s.sparse == "" {
+		s.sparse = store.SparseIndex
+	}
+	// A web page elsewhere must not be able to push or delete through the browser of someone who may.
+	s.origin = http.NewCrossOriginProtection()
+	s.router = s.routes()
+	return s
+}
+
+func (s *Server) routes() *httprouter.Router {
+	router := httprouter.New()
+	router.RedirectTrailingSlash = false
+	router.RedirectFixedPath = false
+	router.HandleMethodNotAllowed = false
+	router.HandleOPTIONS = false
+	api := func(w http.ResponseWriter, r *http.Request, params httprouter.Params) {
+		s.serveAPI(w, r, strings.TrimPrefix(params.ByName("path"), "/"))
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
+		router.Handle(method, "/v2", api)
+		router.Handle(method, "/v2/*path", api)
+	}
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		router.Handle(method, "/", s.frontPage)
+		router.Handle(method, "/-/healthz", s.healthz)
+		router.Handle(method, "/-/readyz", s.readyz)
+	}
+	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.writeError(w, r, fmt.Errorf("%w: %s", errPathUnknown, r.URL.Path))
+	})
+	return router
+}
+
+// ServeHTTP answers one request and logs it.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.running.Add(1)
+	defer s.running.Done()
+	rec := newRecorder(w)
+	start := time.Now()
+	defer func() {
+		p := recover()
+		s.logRequest(rec, r, time.Since(start), p)
+		if p == nil {
+			return
+		}
+		// Once a body has started it cannot become an error: drop the connection.
+		if rec.status != 0 || p == http.ErrAbortHandler {
+			panic(http.ErrAbortHandler)
+		}
+		s.writeError(rec, r, fmt.Errorf("panic: %v", p))
+	}()
+	if err := s.origin.Check(r); err != nil {
+		s.writeError(rec, r, fmt.Errorf("%w: %w", errCrossOrigin, err))
+		return
+	}
+	s.router.ServeHTTP(rec, r)
+}
+
+// Wait returns when no request runs any more, or ctx is done. Call it after the http.Server was closed.
+func (s *Server) Wait(ctx context.Context) {
+	idle := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+// serveAPI finds the endpoint of a request, asks whether it may run, and runs it.
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
+	w.Header().Set(headerVersion, "registry/2.0")
+	if r.Method == http.MethodOptions {
+		w.Header().Set(headerAllow, strings.Join(allowedMethods(path), ", "))
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	rt, pathErr := parsePath(path)
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet // one path for both, so that they never disagree
+	}
+	e, ok := endpoints[rt.resource][method]
+	if pathErr != nil || !ok {
+		// Who may do nothing learns nothing, not even which paths exist.
+		e = endpoint{auth.Ping, func(*Server, http.ResponseWriter, *http.Request, route) error {
+			if pathErr != nil {
+				return pathErr
+			}
+			w.Header().Set(headerAllow, strings.Join(allowedMethods(path), ", "))
+			return fmt.Errorf("%w: %s is not possible here", errMethod, quoteMethod(r.Method))
+		}}
+	}
+	if err := s.policy.Authorize(s.policy.Identify(r), e.action, rt.name); err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	if err := e.handle(s, w, r, rt); err != nil {
+		s.writeError(w, r, err)
+	}
+}
+
+func quoteMethod(method string) string { return fmt.Sprintf("%.20s", method) }
+
+// allowedMethods returns what may be done to a path, for the Allow header.
+func allowedMethods(path string) []string {
+	methods := []string{http.MethodOptions}
+	rt, err := parsePath(path)
+	if err != nil {
+		return methods
+	}
+	for method := range endpoints[rt.resource] {
+		methods = append(methods, method)
+		if method == http.MethodGet {
+			methods = append(methods, http.MethodHead)
+		}
+	}
+	slices.Sort(methods)
+	return methods
+}
+
+// ping tells that this is a registry (end-1).
+func (s *Server) ping(w http.ResponseWriter, r *http.Request, _ route) error {
+	return writeJSON(w, "application/json", struct{}{})
+}
+
+// frontPage answers people who open the address in a browser.
+func (s *Server) frontPage(w http.ResponseWriter, _ *http.Request, _ httprouter.Params) {
+	w.Header().Set(headerContentType, "text/plain; charset=utf-8")
+	w.Header().Set(headerNoSniff, "nosniff")
+	fmt.Fprintf(w, "This is Cubby %s, a container and artifact registry. Its API is at /v2/. List what it holds with `cubby ls`.\n", s.version)
+}
+
+// HTTP returns an http.Server with the limits that protect it: time and size of headers, and idle connections. Bodies
+// have a progress deadline instead of a timeout, because a layer may take as long as it keeps moving.
+func HTTP(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
