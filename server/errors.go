@@ -89,6 +89,8 @@ var table = []struct {
 	{errTimeout, http.StatusRequestTimeout, codeBlobUploadInvalid},
 	{errRange, http.StatusRequestedRangeNotSatisfiable, codeUnsupported},
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, codeBlobUploadInvalid},
+	// Behind the rows for what can be wrong with a body in particular.
+	{store.ErrReceive, http.StatusBadRequest, codeBlobUploadInvalid},
 }
 
 // An apiError is one entry of an error answer.
@@ -170,9 +172,9 @@ func (s *Server) suggest(r *http.Request, unknown *store.NameUnknownError) error
 	if err != nil || len(near) == 0 {
 		return unknown
 	}
-	nearest := near[0].String()
-	for _, name := range near[1:] {
-		nearest += ", " + name.String()
+	names := make([]string, len(near))
+	for i, name := range near {
+		names[i] = name.String()
 	}
-	return fmt.Errorf("%w; nearest: %s", unknown, nearest)
+	return fmt.Errorf("%w; nearest: %s", unknown, strings.Join(names, ", "))
 }

@@ -72,7 +72,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, rt route) e
 	raw, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(body), s.maxManifest))
 	done()
 	if err != nil {
-		return sessionError(w, rt, err)
+		return receiveError(fmt.Errorf("%w: %w", store.ErrReceive, err))
 	}
 	// A cut or changed body is a wrong digest before it is a wrong manifest.
 	algorithm := digest.SHA256

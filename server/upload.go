@@ -65,7 +65,7 @@ func (s *Server) postBlob(w http.ResponseWriter, r *http.Request, rt route, para
 		if cancelErr := s.store.CancelUpload(r.Context(), rt.name, who, id); cancelErr != nil && !errors.Is(cancelErr, store.ErrUploadUnknown) {
 			s.log.Debug("cancel upload", "upload", id, "err", cancelErr)
 		}
-		return err
+		return receiveError(err)
 	}
 	writeBlobCreated(w, rt.name, dgst)
 	return nil
@@ -198,12 +198,16 @@ func parseContentRange(value string, length int64) (start int64, err error) {
 	return start, nil
 }
 
-// sessionError adds to a refusal where the session is, and ends the connection of a body that will not be read.
+// sessionError adds to a refusal where the session is.
 func sessionError(w http.ResponseWriter, rt route, err error) error {
 	if errors.Is(err, store.ErrRangeInvalid) {
 		w.Header().Set(headerLocation, sessionLocation(rt.name, rt.upload))
 	}
-	// A body that broke off cannot be answered; what came of it is kept.
+	return receiveError(err)
+}
+
+// receiveError names what is wrong with a body that could not be read: that is the client's fault, whatever it is.
+func receiveError(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: the body ended early", store.ErrSizeMismatch)
 	}

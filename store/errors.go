@@ -27,6 +27,7 @@ var (
 	ErrUploadsTooMany      error = refusal("too many open upload sessions")
 	ErrRangeInvalid        error = refusal("chunk out of order")
 	ErrDigestMismatch      error = refusal("content does not match the digest")
+	ErrReceive             error = refusal("content could not be received")
 	ErrSizeMismatch        error = refusal("content does not match its length")
 	ErrInUse               error = refusal("content is in use")
 	ErrPrecondition        error = refusal("precondition failed")

@@ -245,11 +245,11 @@ func (us *uploads) buffer() *[uploadBuffer]byte {
 	return new([uploadBuffer]byte)
 }
 
-// A sourceError is an error of the request's body, as opposed to one of the disk.
+// A sourceError is an error of the request's body, as opposed to one of the disk. It is ErrReceive.
 type sourceError struct{ err error }
 
-func (e *sourceError) Error() string { return "receive: " + e.err.Error() }
-func (e *sourceError) Unwrap() error { return e.err }
+func (e *sourceError) Error() string   { return ErrReceive.Error() + ": " + e.err.Error() }
+func (e *sourceError) Unwrap() []error { return []error{ErrReceive, e.err} }
 
 // receive copies r into the file and the hash. Size and hash count only bytes that were written.
 func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {

@@ -68,7 +68,7 @@ func ParseManifest(contentType string, raw []byte) (Manifest, error) {
 func parseManifest(contentType string, raw []byte) (Manifest, error) {
 	given := trimParameters(contentType)
 	if contentType != "" && given == "" {
-		return Manifest{}, fmt.Errorf("Content-Type %s is not a media type", quoteShort(contentType))
+		return Manifest{}, fmt.Errorf("its Content-Type %s is not a media type", quoteShort(contentType))
 	}
 	if given == MediaTypeDockerSchema1 || given == MediaTypeDockerSchema1JWS {
 		return Manifest{}, errors.New("Docker schema 1 images are not supported; push the image again with a current client")
