@@ -71,7 +71,7 @@ func parseManifest(contentType string, raw []byte) (Manifest, error) {
 		return Manifest{}, fmt.Errorf("its Content-Type %s is not a media type", quoteShort(contentType))
 	}
 	if given == MediaTypeDockerSchema1 || given == MediaTypeDockerSchema1JWS {
-		return Manifest{}, errors.New("Docker schema 1 images are not supported; push the image again with a current client")
+		return Manifest{}, errors.New("it is of Docker schema 1, which is not supported; push the image again with a current client")
 	}
 	if given != "" && !isJSON(given) {
 		return Manifest{}, fmt.Errorf("media type %s is not one of JSON; push other content as blobs with a manifest", quoteShort(given))

@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// history returns the log of a tag, oldest first, as "from>to".
+func history(t *testing.T, s *Store, repo, tag string) []string {
+	t.Helper()
+	lines, err := collect(t.Context(), s.db, scanString, `SELECT COALESCE(f.digest, '') || '>' || COALESCE(d.digest, '') || ' ' || h.who
+		FROM tag_history h JOIN repositories r ON r.id = h.repository LEFT JOIN digests f ON f.id = h.from_digest
+		LEFT JOIN digests d ON d.id = h.to_digest WHERE r.name = ? AND h.tag = ? ORDER BY h.id`, repo, tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+func TestTagHistory(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	one := mustPut(t, s, "a", imageOf(mustPush(t, s, "a", "1")), "latest")
+	mustPut(t, s, "a", imageOf(mustPush(t, s, "a", "1")), "latest") // the same again is no move
+	two := mustPut(t, s, "a", imageOf(mustPush(t, s, "a", "2")), "latest")
+	by := Actor{Name: "test"}
+	if err := s.DeleteTag(t.Context(), name("a"), tag("latest"), Condition{}, by); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, "a", imageOf(sum([]byte("2"))), "latest")
+	if err := s.DeleteManifest(t.Context(), name("a"), two, Condition{}, by); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		fmt.Sprintf(">%s test", one), fmt.Sprintf("%s>%s test", one, two), fmt.Sprintf("%s> test", two),
+		fmt.Sprintf(">%s test", two), fmt.Sprintf("%s> test", two),
+	}
+	if got := history(t, s, "a", "latest"); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("history %v, want %v", got, want)
+	}
+	// The keep time of the first one began when its tag moved; it is still there.
+	var untagged bool
+	err := s.db.queryRow(t.Context(), `SELECT untagged_since IS NOT NULL FROM manifests m JOIN digests d ON d.id = m.digest WHERE d.digest = ?`, one.String()).Scan(&untagged)
+	if err != nil || !untagged {
+		t.Errorf("manifest without tag: untagged %v, %v", untagged, err)
+	}
+}
+
+// TestBackup: a copy beside a working store starts and has everything; what is deleted meanwhile is unlinked after it.
+func TestBackup(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	kept := mustPush(t, s, "a", "kept")
+	mustPut(t, s, "a", imageOf(kept), "1")
+	var deleted []digest.Digest
+	for i := range 5 {
+		deleted = append(deleted, mustPush(t, s, "a", fmt.Sprint("deleted ", i)))
+	}
+	dir := filepath.Join(t.TempDir(), "copy")
+	first := true
+	report, err := s.Backup(t.Context(), dir, func(int64, int64) {
+		if !first {
+			return
+		}
+		first = false
+		for _, dgst := range deleted {
+			if err := s.DeleteBlob(t.Context(), name("a"), dgst); err != nil {
+				t.Error(err)
+			}
+		}
+		mustPush(t, s, "a", "pushed meanwhile")
+	})
+	if err != nil || report.Blobs != 6 {
+		t.Fatalf("backup: %+v, %v", report, err)
+	}
+	for _, dgst := range deleted {
+		if _, err := os.Stat(filepath.Join(s.dir, "blobs", blobPath(dgst))); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("deleted blob keeps its file after the backup: %v", err)
+		}
+	}
+	copied := open(t, Options{Dir: dir, Role: RoleServe})
+	if copied.id != s.id {
+		t.Errorf("id %s, want %s", copied.id, s.id)
+	}
+	for _, dgst := range append(deleted, kept) {
+		if _, err := read(t, copied, "a", dgst); err != nil {
+			t.Errorf("blob in the copy: %v", err)
+		}
+	}
+	if _, err := copied.Manifest(t.Context(), name("a"), oci.Reference{Tag: tag("1")}); err != nil {
+		t.Errorf("tag in the copy: %v", err)
+	}
+	// The copy is its own: what happens to it does not touch the store.
+	mustPush(t, copied, "a", "kept")
+	if err := copied.DeleteBlob(t.Context(), name("a"), deleted[0]); err != nil {
+		t.Error(err)
+	}
+	if _, err := read(t, s, "a", kept); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBackupRefuses(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	dgst := mustPush(t, s, "a", "content")
+	full := t.TempDir()
+	write(t, filepath.Join(full, "x"), "x")
+	for _, dir := range []string{"relative", filepath.Join(s.dir, "inside"), s.dir, full} {
+		if _, err := s.Backup(t.Context(), dir, nil); err == nil {
+			t.Errorf("backup to %s succeeded", dir)
+		}
+	}
+	// Damage is found, and the copy does not start.
+	write(t, filepath.Join(s.dir, "blobs", blobPath(dgst)), "cOntent")
+	dir := filepath.Join(t.TempDir(), "copy")
+	if _, err := s.Backup(t.Context(), dir, nil); err == nil {
+		t.Error("backup of a damaged store succeeded")
+	}
+	if c, err := Open(t.Context(), testingOptions(dir)); err == nil {
+		c.Close()
+		t.Error("an incomplete backup starts")
+	}
+	mustPush(t, s, "a", "content")
+}
+
+// TestConcurrent: many clients push, tag, mount and delete the same few digests; afterwards everything is sound and
+// nothing failed but for a reason of the protocol.
+func TestConcurrent(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	const workers, rounds = 8, 150
+	var unexpected atomic.Pointer[error]
+	ctx := context.WithoutCancel(t.Context())
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(w), 42))
+			for range rounds {
+				repo, content := fmt.Sprint("r", random.IntN(3)), fmt.Sprint("content ", random.IntN(6))
+				dgst := sum([]byte(content))
+				var err error
+				switch random.IntN(6) {
+				case 0, 1:
+					_, err = push(t, s, repo, []byte(content))
+				case 2:
+					err = put(t, s, repo, imageOf(dgst), fmt.Sprint("t", random.IntN(3)))
+				case 3:
+					err = s.DeleteBlob(ctx, name(repo), dgst)
+				case 4:
+					err = s.MountBlob(ctx, name(fmt.Sprint("r", random.IntN(3))), name(repo), dgst)
+				case 5:
+					err = s.DeleteManifest(ctx, name(repo), sum(imageOf(dgst)), Condition{}, Actor{})
+				}
+				if err != nil && !isRefusal(err) {
+					unexpected.Store(&err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := unexpected.Load(); err != nil {
+		t.Errorf("an operation failed: %v", *err)
+	}
+	if report := check(t, s); report.Orphans != 0 {
+		t.Errorf("%d orphan files", report.Orphans)
+	}
+}
+
+// TestPutRace: content that was there when a client asked is there when its manifest comes, or the manifest is
+// refused: never a tag over absent content.
+func TestPutRace(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	for i := range 50 {
+		dgst := mustPush(t, s, "a", fmt.Sprint("layer ", i))
+		var wg sync.WaitGroup
+		var putErr, deleteErr error
+		wg.Go(func() { putErr = put(t, s, "a", imageOf(dgst), fmt.Sprint("t", i)) })
+		wg.Go(func() { deleteErr = s.DeleteBlob(context.WithoutCancel(t.Context()), name("a"), dgst) })
+		wg.Wait()
+		if (putErr == nil) == (deleteErr == nil) {
+			t.Fatalf("put: %v, delete: %v: exactly one must win", putErr, deleteErr)
+		}
+	}
+	check(t, s)
+}
+
+func TestManifestWithTooManyReferences(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	blobs := []digest.Digest{mustPush(t, s, "a", "config")}
+	for i := range referencesMax {
+		blobs = append(blobs, sum(fmt.Append(nil, i)))
+	}
+	if err := put(t, s, "a", imageOf(blobs...)); !errors.Is(err, oci.ErrManifestInvalid) {
+		t.Errorf("%v, want ErrManifestInvalid", err)
+	}
+}
