@@ -8,17 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
-	"os/user"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +27,7 @@ import (
 	"cubby/store"
 	"cubby/store/oci"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
@@ -88,16 +86,26 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	root.AddCommand(serveCommand(), listCommand(), removeCommand(), checkCommand(), backupCommand(), healthCommand(), versionCommand())
-	for _, cmd := range root.Commands() {
-		args := cmd.Args
-		cmd.Args = func(cmd *cobra.Command, given []string) error {
-			if err := args(cmd, given); err != nil {
-				return usageError(cmd, err)
-			}
-			return nil
-		}
-	}
+	root.InitDefaultCompletionCmd()
+	wrongArgsAreUsage(root)
 	return root
+}
+
+// wrongArgsAreUsage gives every command the exit code that its help promises for wrong arguments.
+func wrongArgsAreUsage(cmd *cobra.Command) {
+	args := cmd.Args
+	if args == nil {
+		args = cobra.NoArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, given []string) error {
+		if err := args(cmd, given); err != nil {
+			return usageError(cmd, err)
+		}
+		return nil
+	}
+	for _, child := range cmd.Commands() {
+		wrongArgsAreUsage(child)
+	}
 }
 
 func usageError(cmd *cobra.Command, err error) error {
@@ -198,9 +206,9 @@ func serve(ctx context.Context, c settings) error {
 	}
 
 	// Listen first: a taken port must not touch the data directory.
-	listeners, err := listen(ctx, c.addrs)
+	listeners, err := server.Listen(ctx, c.addrs)
 	if err != nil {
-		return err
+		return addressError(err)
 	}
 	defer func() {
 		for _, l := range listeners {
@@ -223,8 +231,8 @@ func serve(ctx context.Context, c settings) error {
 	for _, l := range listeners {
 		log.Info("serving", "addr", l.Addr().String(), "data", dir, "version", version)
 	}
+	_ = buffer.Flush() // scripts wait for the address
 	if onTerminal {
-		_ = buffer.Flush()
 		startText(os.Stderr, listeners, st, anonymous, c.readOnly)
 	}
 	err = run(ctx, log, srv, listeners, admin, server.Admin(st), c.grace)
@@ -260,47 +268,12 @@ func run(ctx context.Context, log *slog.Logger, srv *server.Server, listeners []
 	return err
 }
 
-// listen opens every address. localhost means both loopback addresses, the second where the machine has it.
-func listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
-	var listeners []net.Listener
-	fail := func(err error) ([]net.Listener, error) {
-		for _, l := range listeners {
-			l.Close()
-		}
-		return nil, err
+// addressError gives a malformed address the exit code of wrong usage.
+func addressError(err error) error {
+	if errors.Is(err, server.ErrAddress) {
+		return &exitError{exitUsage, err}
 	}
-	for _, addr := range addrs {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return fail(&exitError{exitUsage, fmt.Errorf("address %q is not HOST:PORT, like localhost:5000", addr)})
-		}
-		hosts := []string{host}
-		if host == "localhost" {
-			hosts = []string{"127.0.0.1", "::1"}
-		}
-		for i, h := range hosts {
-			l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(h, port))
-			switch {
-			case err == nil:
-				listeners = append(listeners, l)
-				port = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-			case errors.Is(err, syscall.EADDRINUSE):
-				return fail(fmt.Errorf("address %s is taken by another program; stop it, or try --addr %s", addr, net.JoinHostPort(host, nextPort(port))))
-			case i > 0 && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)):
-				// No IPv6 on this machine.
-			default:
-				return fail(err)
-			}
-		}
-	}
-	return listeners, nil
-}
-
-func nextPort(port string) string {
-	if n, err := strconv.Atoi(port); err == nil && n > 0 && n < 65535 {
-		return strconv.Itoa(n + 1)
-	}
-	return "0"
+	return err
 }
 
 // startText tells a person at a terminal what runs, who may use it, and how to begin.
@@ -326,90 +299,11 @@ func serveDir(flag string) (string, error) {
 	}
 	if flag == "" {
 		var err error
-		if flag, err = dataHome(); err != nil {
+		if flag, err = store.DataHome(); err != nil {
 			return "", fmt.Errorf("no data directory: %w; give one with --data", err)
 		}
 	}
 	return filepath.Abs(flag)
-}
-
-// dataHome is cubby's directory in the user's XDG data home.
-func dataHome() (string, error) {
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "cubby"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(home, ".local", "share", "cubby"), nil
-}
-
-// findStore returns the data directory that an administrative command is about. Named by flag or variable it is taken
-// as it is; otherwise exactly one of the usual places must hold a store.
-func findStore(flag string) (string, error) {
-	if flag != "" {
-		return filepath.Abs(flag)
-	}
-	var places, found []string
-	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
-		places = append(places, dir)
-	}
-	if dir, err := dataHome(); err == nil {
-		places = append(places, dir)
-	}
-	for _, dir := range append(places, "/var/lib/cubby", "/data") {
-		if !slices.Contains(places, dir) {
-			places = append(places, dir)
-		}
-		// A directory we may not look into counts: becomeOwner says whose it is.
-		if _, err := os.Stat(filepath.Join(dir, "cubby.db")); (err == nil || errors.Is(err, fs.ErrPermission)) && !slices.Contains(found, dir) {
-			found = append(found, dir)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return "", fmt.Errorf("found no store in %s; name it with --data", strings.Join(places, ", "))
-	case 1:
-		return found[0], nil
-	}
-	return "", fmt.Errorf("found stores in %s; name one with --data", strings.Join(found, ", "))
-}
-
-// becomeOwner makes root act as the owner of the store, so that it leaves no files behind that the server cannot read.
-// Anybody else who is not the owner is refused.
-func becomeOwner(dir string) error {
-	info, err := os.Stat(filepath.Join(dir, "lock"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		info, err = os.Stat(dir)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // opening it says what is wrong
-	}
-	if err != nil {
-		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(st.Uid) == os.Geteuid() {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		owner := strconv.Itoa(int(st.Uid))
-		if u, err := user.LookupId(owner); err == nil {
-			owner = u.Username
-		}
-		return &exitError{exitRefused, fmt.Errorf("the store in %s belongs to user %s; run this as %s or as root", dir, owner, owner)}
-	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return fmt.Errorf("become owner of %s: %w", dir, err)
-	}
-	if err := syscall.Setgid(int(st.Gid)); err != nil {
-		return fmt.Errorf("become owner of %s: %w", dir, err)
-	}
-	if err := syscall.Setuid(int(st.Uid)); err != nil {
-		return fmt.Errorf("become owner of %s: %w", dir, err)
-	}
-	return nil
 }
 
 // An adminCommand has the flags of every administrative command.
@@ -425,11 +319,14 @@ func (a *adminCommand) flags(cmd *cobra.Command) {
 
 // run finds the store and runs a command on it, beside a server or alone. each gets the events that are results.
 func (a *adminCommand) run(cmd *cobra.Command, method, path string, params url.Values, each func(server.Event) error) error {
-	dir, err := findStore(a.data)
+	dir, err := store.Find(a.data)
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(dir); err != nil {
+	if err := store.BecomeOwner(dir); err != nil {
+		if errors.Is(err, store.ErrNotOwner) {
+			return &exitError{exitRefused, err}
+		}
 		return err
 	}
 	bar := progressBar{w: os.Stderr, on: !a.json && term.IsTerminal(int(os.Stderr.Fd()))}
@@ -643,35 +540,12 @@ func healthCommand() *cobra.Command {
 		Short: "Ask a running server whether it is alive",
 		Long:  "Ask the server at --addr whether it is alive. For containers.\n\nExit codes: 0 alive, 1 not, 2 wrong usage.",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return health(cmd.Context(), addrs[0]) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return addressError(server.AskHealth(cmd.Context(), addrs[0]))
+		},
 	}
 	cmd.Flags().StringArrayVar(&addrs, "addr", []string{"localhost:5000"}, "where the server listens, `HOST:PORT`; the first counts")
 	return cmd
-}
-
-func health(ctx context.Context, addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return &exitError{exitUsage, fmt.Errorf("address %q is not HOST:PORT", addr)}
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
-	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/-/healthz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := (&http.Transport{}).RoundTrip(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", addr, response.Status)
-	}
-	return nil
 }
 
 func versionCommand() *cobra.Command {
@@ -714,18 +588,7 @@ func (b *progressBar) clear() {
 }
 
 // size formats bytes for people.
-func size(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n)/1024, 0
-	for v >= 1024 && unit < len(units)-1 {
-		v /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[unit])
-}
+func size(n int64) string { return humanize.IBytes(uint64(n)) }
 
 func date(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 

@@ -22,7 +22,7 @@ inner=
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/cubby-clients.XXXXXX")
 cleanup() {
   # unshare takes everything inside its namespaces along: processes and mounts.
-  if [ -n "$inner" ]; then kill -KILL "$inner" 2>/dev/null && wait "$inner" 2>/dev/null; fi
+  [ -z "$inner" ] || { kill -KILL "$inner" && wait "$inner"; } 2>/dev/null || true
   if [ -n "${CUBBY_KEEP-}" ]; then echo "clients.sh: left behind: $scratch" >&2; else rm -rf "$scratch"; fi
 }
 trap cleanup EXIT

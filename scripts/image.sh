@@ -125,7 +125,8 @@ VERSION=$version scripts/package.sh "$tmp/context" $targets
 mkdir -p "$tmp/context/volume/data"
 chmod 0777 "$tmp/context/volume/data"
 cp "$certificates" "$tmp/context/"
-list=cubby:$version
+tag=${version//[^[:alnum:]._-]/-}
+list=cubby:$tag
 quietly buildah_ manifest create "$list"
 for target in $targets; do build "$target"; done
 
@@ -135,14 +136,14 @@ native=${native/%-arm/-armv7}
 pid=$!
 started "$tmp/serve.log"
 registry=docker://$addr/cubby
-quietly buildah_ manifest push --all --tls-verify=false --digestfile "$tmp/digest" "$list" "$registry:$version"
+quietly buildah_ manifest push --all --tls-verify=false --digestfile "$tmp/digest" "$list" "$registry:$tag"
 
 # By digest and by tag, every platform: buildah checks what it is sent against the digest, and an image's id is the
 # digest of its configuration, which names the layers.
 store=pulled
 for target in $targets; do
   platform=${target/armv/arm/v}
-  for reference in "$registry@$(cat "$tmp/digest")" "$registry:$version"; do
+  for reference in "$registry@$(cat "$tmp/digest")" "$registry:$tag"; do
     quietly buildah_ pull --tls-verify=false --platform "$platform" "$reference"
     image=$(buildah_ inspect --type image --format '{{.FromImageID}}' "${reference#docker://}")
     [ "sha256:$image" = "$(cat "$tmp/${target/\//-}.id")" ] || fail "pulled $reference for $platform, got $image"
@@ -156,6 +157,7 @@ run
 mapfile -t health < <(config Healthcheck.Test)
 [ "${health[0]:-}" = CMD ] || fail "no HEALTHCHECK in the image"
 quietly inside "${health[@]:1}"
+quietly inside cubby check # as "docker exec cubby cubby check"
 grep -q '"time":"[^"]*+05:45"' "$tmp/run.log" || fail "no time zones: the log does not show Kathmandu's"
 cmp "$certificates" "$root$certificates" || fail "no certificates"
 [ "$(find "$tmp/volume" ! -uid 12345 ! -path "$tmp/volume" | wc -l)" = 0 ] || fail "files of another uid in /data"

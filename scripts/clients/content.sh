@@ -13,8 +13,10 @@ debian() {
   [ -n "$mirror" ] || die "apt knows no mirror for $codename main"
   eval "$(apt-config shell http_proxy Acquire::http::Proxy)"
   export http_proxy
-  debootstrap --variant=minbase "$codename" "$root" "$mirror" >"$W/debootstrap.log" 2>&1 ||
-    { tail -n 20 "$W/debootstrap.log" >&2; die "debootstrap failed"; }
+  if ! debootstrap --variant=minbase "$codename" "$root" "$mirror" >"$W/debootstrap.log" 2>&1; then
+    tail -n 20 "$W/debootstrap.log" >&2
+    die "debootstrap failed"
+  fi
   rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/*
   tar -C "$root" --one-file-system --exclude='./dev/*' -cf "$1" .
   rm -rf "$root"
@@ -35,13 +37,13 @@ images() {
   ln "$C/rootfs.tar" "$C/random.bin" "$ctx"
   head -c $((24 << 20)) /dev/urandom >"$ctx/single.bin"
   for arch in amd64 arm64 arm; do echo "Hello from $arch." >"$ctx/hello.$arch"; done
-  mkdir "$ctx/share"
-  tar -C "$ctx/share" -xf "$C/rootfs.tar" ./usr/share ./etc
+  mkdir "$ctx/debian"
+  tar -C "$ctx/debian" -xf "$C/rootfs.tar" ./usr/sbin ./etc
 
   built app "$app_containerfile"
   build push -q app "oci:$C/app:1"
   [ "$(du -sm "$C/app" | cut -f1)" -gt 100 ]
-  built zstd $'FROM scratch\nCOPY share/etc /etc\nCOPY share/usr/share /usr/share'
+  built zstd $'FROM scratch\nCOPY debian/etc /etc\nCOPY debian/usr/sbin /usr/sbin'
   build push -q --compression-format zstd --format oci zstd "oci:$C/zstd:1"
   built single $'FROM scratch\nCOPY single.bin /'
   build push -q single "oci:$C/single:1"
@@ -75,9 +77,14 @@ files() {
   helper zip "$C/module" >"$C/module.zip"
 }
 
+make_content() {
+  images
+  files
+}
+
 # content: sets C. Debian is kept by its recipe, the rest by this whole file.
 content() {
-  local key tarball
+  local key tarball status
   mkdir -p "$CUBBY_CACHE"
   tarball=$CUBBY_CACHE/debian-$(declare -f debian | cat - /etc/os-release | sha256sum | cut -c1-12).tar
   key=$(sha256sum <"${BASH_SOURCE[0]}" | cut -c1-12)
@@ -93,7 +100,11 @@ content() {
   C=$CUBBY_CACHE/making
   mkdir "$C"
   ln "$tarball" "$C/rootfs.tar"
-  (set -e; images; files) >"$W/content.log" 2>&1 || { tail -n 20 "$W/content.log" >&2; die "building the content failed"; }
+  attempt make_content >"$W/content.log" 2>&1
+  if [ "$status" != 0 ]; then
+    tail -n 20 "$W/content.log" >&2
+    die "building the content failed"
+  fi
   rm -rf "$W/build"
   mv "$C" "$CUBBY_CACHE/content-$key"
   C=$CUBBY_CACHE/content-$key

@@ -23,7 +23,6 @@ docker_send() {
 docker_up() {
   case $1 in
     multi) docker_up_multi "$2" ;;
-    sha512) regctl_up "$1" "$2" ;;
     *)
       skopeo copy -q --dest-daemon-host "unix://$S/here.sock" "oci:$C/$1:1" "docker-daemon:$2"
       docker_send "$2"

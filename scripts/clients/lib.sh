@@ -5,18 +5,27 @@ say() { printf '%s\n' "$*"; }
 die() { echo "clients.sh: $*" >&2; exit 2; }
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
+# attempt COMMAND...: runs it in a subshell that ends at the first error, and leaves its status in $status. Left of ||
+# or in an if, the shell would carry on after errors.
+attempt() {
+  set +e
+  (set -e; "$@")
+  status=$?
+  set -e
+}
+
 # same WHAT WANT GOT
 same() { [ -n "$2" ] && [ "$2" = "$3" ] || fail "$1: got '$3', want '$2'"; }
 
 # http METHOD PATH: prints the status of one request, as a client that knows manifests asks.
-http() {
-  local socket status
+http() (
+  exec 2>/dev/null
   exec {socket}<>"/dev/tcp/${R%:*}/${R##*:}"
-  printf '%s %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nUser-Agent: clients.sh\r\nConnection: close\r\n\r\n' "$1" "$2" "$R" "$manifest_types" >&"$socket"
-  read -r -t 30 _ status _ <&"$socket" || status=none
-  exec {socket}>&-
+  printf '%s %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nUser-Agent: clients.sh\r\nConnection: close\r\n\r\n' \
+    "$1" "$2" "$R" "$manifest_types" >&"$socket"
+  read -r -t 30 _ status _ <&"$socket"
   echo "$status"
-}
+)
 manifest_types=$(printf 'application/%s, ' vnd.oci.image.{manifest,index}.v1+json vnd.docker.distribution.manifest.{,list.}v2+json)'*/*'
 
 # until_true SECONDS COMMAND...: waits for a condition, at most so long.
@@ -48,7 +57,7 @@ fenced() { grep -q "/v2/fence/$1/" "$S/cubby.log"; }
 requests() {
   local end
   end=$cell.$(date +%s%N)
-  fence "$end"
+  fence "$end" || fail "Cubby does not answer"
   until_true 15 fenced "$end" || fail "Cubby did not log a request"
   sed -n "\|/v2/fence/$cell/|,\$p" "$S/cubby.log" |
     jq -Rr 'fromjson? | select(.msg == "request" and (.path | startswith("/v2/fence/") | not)) |

@@ -2,7 +2,7 @@
 #   CLIENT_up WHAT REF      pushes a piece of content and leaves the digest it pushed in $S/pushed
 #   CLIENT_down REF         pulls into an empty store and leaves the digest it pulled in $S/pulled
 #   CLIENT_copy FROM TO     pushes what is FROM to the repository TO
-#   CLIENT_remove REF      deletes a tag
+#   CLIENT_remove REF       deletes a tag
 #   CLIENT_STEP             takes a whole step in another way
 # Sourced by matrix.sh.
 
@@ -65,11 +65,9 @@ step_sha512() { there_and_back sha512 '[.config, .layers[]] | all(.digest | star
 # carries_on COMMAND...: some clients give up when the connection breaks, and their user runs them again.
 carries_on() {
   local status
-  set +e
-  (set -e; "$@")
-  status=$?
-  set -e
-  if [ -n "${instead[$client/$step]-}" ] && [ "$status" != 0 ]; then "$@"; else (exit "$status"); fi
+  attempt "$@"
+  [ "$status" = 0 ] || [ -n "${instead[$client/$step]-}" ] || fail "it gave up"
+  [ "$status" = 0 ] || "$@"
   grep -q '^cut$' "$S/cutter" || fail "the connection was not cut"
 }
 

@@ -1,0 +1,210 @@
+package process
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+)
+
+// Media types of what the tests push.
+const (
+	MediaTypeConfig = "application/vnd.oci.image.config.v1+json"
+	MediaTypeLayer  = "application/vnd.oci.image.layer.v1.tar"
+	MediaTypeImage  = "application/vnd.oci.image.manifest.v1+json"
+	MediaTypeIndex  = "application/vnd.oci.image.index.v1+json"
+)
+
+// A Client sends requests to one server.
+type Client struct {
+	URL  string
+	HTTP *http.Client
+}
+
+// NewClient returns a client with connections of its own, so that one that a killed server left is never used again.
+func NewClient(url string) *Client {
+	return &Client{URL: url, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}, Timeout: time.Minute}}
+}
+
+// Close drops the connections that are not in use.
+func (c *Client) Close() { c.HTTP.CloseIdleConnections() }
+
+// An Answer is a whole response.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Do sends one request, with headers given as key and value by turns. An answer of any status is no error.
+func (c *Client) Do(method, path string, body []byte, headers ...string) (Answer, error) {
+	var r io.Reader
+	if body != nil {
+		r = bytes.NewReader(body)
+	}
+	return c.send(method, path, r, headers)
+}
+
+// Stream is Do with a body of unknown length.
+func (c *Client) Stream(method, path string, body io.Reader, headers ...string) (Answer, error) {
+	return c.send(method, path, io.MultiReader(body), headers)
+}
+
+func (c *Client) send(method, path string, body io.Reader, headers []string) (Answer, error) {
+	request, err := http.NewRequest(method, c.URL+path, body)
+	if err != nil {
+		return Answer{}, err
+	}
+	for i := 0; i < len(headers); i += 2 {
+		request.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := c.HTTP.Do(request)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	return Answer{response.StatusCode, response.Header, b}, err
+}
+
+// Want sends a request and fails the test unless it is answered with the status.
+func (c *Client) Want(t *testing.T, status int, method, path string, body []byte, headers ...string) Answer {
+	t.Helper()
+	answer, err := c.Do(method, path, body, headers...)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	if answer.Status != status {
+		t.Fatalf("%s %s: status %d, want %d\n%s", method, path, answer.Status, status, answer.Body)
+	}
+	return answer
+}
+
+// Content is something to push: a blob, or a manifest when it has a media type.
+type Content struct {
+	Digest    string
+	MediaType string
+	Raw       []byte
+	Names     []string // digests that a manifest names
+}
+
+// Digest returns the sha256 digest of b.
+func Digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Blob returns raw as a blob.
+func Blob(raw []byte) Content { return Content{Digest: Digest(raw), Raw: raw} }
+
+type descriptor struct {
+	MediaType string `json:"mediaType"`
+	Digest    string `json:"digest"`
+	Size      int    `json:"size"`
+}
+
+// Image returns the manifest of an image.
+func Image(config Content, layers ...Content) Content {
+	m := struct {
+		SchemaVersion int          `json:"schemaVersion"`
+		MediaType     string       `json:"mediaType"`
+		Config        descriptor   `json:"config"`
+		Layers        []descriptor `json:"layers"`
+	}{2, MediaTypeImage, descriptor{MediaTypeConfig, config.Digest, len(config.Raw)}, []descriptor{}}
+	names := []string{config.Digest}
+	for _, layer := range layers {
+		m.Layers = append(m.Layers, descriptor{MediaTypeLayer, layer.Digest, len(layer.Raw)})
+		names = append(names, layer.Digest)
+	}
+	return manifest(MediaTypeImage, m, names)
+}
+
+// Index returns an index of manifests.
+func Index(manifests ...Content) Content {
+	m := struct {
+		SchemaVersion int          `json:"schemaVersion"`
+		MediaType     string       `json:"mediaType"`
+		Manifests     []descriptor `json:"manifests"`
+	}{2, MediaTypeIndex, []descriptor{}}
+	var names []string
+	for _, child := range manifests {
+		m.Manifests = append(m.Manifests, descriptor{child.MediaType, child.Digest, len(child.Raw)})
+		names = append(names, child.Digest)
+	}
+	return manifest(MediaTypeIndex, m, names)
+}
+
+// manifest marshals v with indentation, which a registry that re-marshals would lose.
+func manifest(mediaType string, v any, names []string) Content {
+	raw, err := json.MarshalIndent(v, "", "   ")
+	if err != nil {
+		panic(err) // strings and integers always marshal
+	}
+	return Content{Digest(raw), mediaType, raw, names}
+}
+
+// PushBlob pushes a blob in one POST.
+func (c *Client) PushBlob(t *testing.T, name string, blob Content) {
+	t.Helper()
+	c.Want(t, http.StatusCreated, http.MethodPost, "/v2/"+name+"/blobs/uploads/?digest="+blob.Digest, blob.Raw)
+}
+
+// PushManifest pushes a manifest by digest and points tags to it.
+func (c *Client) PushManifest(t *testing.T, name string, m Content, tags ...string) {
+	t.Helper()
+	path := "/v2/" + name + "/manifests/" + m.Digest
+	if len(tags) > 0 {
+		path += "?" + url.Values{"tag": tags}.Encode()
+	}
+	c.Want(t, http.StatusCreated, http.MethodPut, path, m.Raw, "Content-Type", m.MediaType)
+}
+
+// PushImage pushes an image of a config and layers and returns its manifest.
+func (c *Client) PushImage(t *testing.T, name string, tags []string, blobs ...Content) Content {
+	t.Helper()
+	for _, b := range blobs {
+		c.PushBlob(t, name, b)
+	}
+	m := Image(blobs[0], blobs[1:]...)
+	c.PushManifest(t, name, m, tags...)
+	return m
+}
+
+// WantContent fails the test unless a reference is served with exactly the content.
+func (c *Client) WantContent(t *testing.T, name, ref string, want Content) {
+	t.Helper()
+	kind := "blobs"
+	if want.MediaType != "" {
+		kind = "manifests"
+	}
+	answer := c.Want(t, http.StatusOK, http.MethodGet, "/v2/"+name+"/"+kind+"/"+ref, nil)
+	if !bytes.Equal(answer.Body, want.Raw) || answer.Header.Get("Docker-Content-Digest") != want.Digest {
+		t.Errorf("%s %s: got %d bytes with digest %s, want %d with %s", name, ref, len(answer.Body), Digest(answer.Body), len(want.Raw), want.Digest)
+	}
+	if got := answer.Header.Get("Content-Type"); want.MediaType != "" && got != want.MediaType {
+		t.Errorf("%s %s: Content-Type %s, want %s", name, ref, got, want.MediaType)
+	}
+}
+
+// StartUpload opens an upload session and returns its location.
+func (c *Client) StartUpload(t *testing.T, name string) string {
+	t.Helper()
+	return c.Want(t, http.StatusAccepted, http.MethodPost, "/v2/"+name+"/blobs/uploads/", []byte{}).Header.Get("Location")
+}
+
+// Received returns how many bytes an upload session says it has.
+func (c *Client) Received(t *testing.T, location string) int64 {
+	t.Helper()
+	answer := c.Want(t, http.StatusNoContent, http.MethodGet, location, nil)
+	var last int64
+	if _, err := fmt.Sscanf(answer.Header.Get("Range"), "0-%d", &last); err != nil {
+		t.Fatalf("Range of %s is %q", location, answer.Header.Get("Range"))
+	}
+	return last + 1
+}

@@ -1,0 +1,294 @@
+// Package process runs cubby in processes of its own, for the tests of the whole program in main_test.go. It shares no
+// code with what it tests: digests, paths and expected answers are worked out here once more.
+package process
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Bounds on what a healthy process does in milliseconds, so that a hang fails its test and not the whole run.
+const (
+	startMax   = 15 * time.Second
+	stopMax    = 15 * time.Second
+	commandMax = time.Minute
+)
+
+// Missing ends a test whose tool or right is not here: it skips, except in CI, where everything must be.
+func Missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("in CI this must run: "+format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
+// NeedTool calls Missing unless every one of the programs is on the PATH.
+func NeedTool(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			Missing(t, "%s is not installed", name)
+		}
+	}
+}
+
+// NeedRoot calls Missing unless the test runs as root.
+func NeedRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Missing(t, "it needs root")
+	}
+}
+
+// Dir makes a directory that goes with the test. Unlike t.TempDir it lies where every user may look.
+func Dir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cubby-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Poll calls done until it returns true. It fails the test when that takes longer than limit.
+func Poll(t *testing.T, limit time.Duration, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", limit, what)
+		}
+	}
+}
+
+// A Command says how to run the program. The caller's environment is not passed on.
+type Command struct {
+	Path string   // the program
+	Wrap []string // what runs it, like strace with its flags
+	Args []string
+	Env  []string
+	UID  uint32 // run as this user and group; 0: as the test's own
+}
+
+func (c Command) exec(ctx context.Context) *exec.Cmd {
+	argv := slices.Concat(c.Wrap, []string{c.Path}, c.Args)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, c.Env...)
+	cmd.Dir = "/"
+	// A group of its own, so that ending it ends the wrapped program too.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if c.UID != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: c.UID, Gid: c.UID}
+	}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	return cmd
+}
+
+// A Result is how a command ended.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Run runs the program to its end.
+func (c Command) Run(t *testing.T) Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandMax)
+	defer cancel()
+	cmd := c.exec(ctx)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok || ctx.Err() != nil {
+		t.Fatalf("%s: %v after %v\n%s", strings.Join(cmd.Args, " "), err, commandMax, stderr.String())
+	}
+	return Result{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
+}
+
+// A Server is a running `cubby serve`.
+type Server struct {
+	URL   string        // http://HOST:PORT
+	Ready time.Duration // from the start of the process to its log line "serving"
+
+	cmd     *exec.Cmd
+	dir     string
+	started time.Time
+	serving chan record   // gets the first line "serving"
+	exited  chan struct{} // closed when the process has gone
+
+	mu  sync.Mutex
+	log strings.Builder // guarded by mu
+}
+
+// A record is a line of the log, as far as it is used here.
+type record struct {
+	Time    time.Time `json:"time"`
+	Message string    `json:"msg"`
+	Addr    string    `json:"addr"`
+}
+
+// Launch starts `cubby serve` on a data directory and a free port, and does not wait for it. It is killed, if need be,
+// when the test ends.
+func (c Command) Launch(t *testing.T, dir string) *Server {
+	t.Helper()
+	c.Args = append([]string{"serve", "--addr", "127.0.0.1:0", "--data", dir}, c.Args...)
+	s := &Server{cmd: c.exec(context.Background()), dir: dir, serving: make(chan record, 1), exited: make(chan struct{})}
+	stderr, err := s.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.started = time.Now()
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(s.exited)
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			s.take(lines.Bytes())
+		}
+		// Its error says how the process ended, which Wait takes from the process's state.
+		_ = s.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		s.Kill()
+		if t.Failed() {
+			t.Logf("log of the server on %s, without requests:\n%s", dir, withoutRequests(s.Log()))
+		}
+	})
+	return s
+}
+
+// take keeps a line of the log.
+func (s *Server) take(line []byte) {
+	s.mu.Lock()
+	s.log.Write(line)
+	s.log.WriteByte('\n')
+	s.mu.Unlock()
+	var r record
+	if err := json.Unmarshal(line, &r); err != nil || r.Message != "serving" {
+		return
+	}
+	select {
+	case s.serving <- r:
+	default: // a second address
+	}
+}
+
+// Start launches `cubby serve` and returns when it serves.
+func (c Command) Start(t *testing.T, dir string) *Server {
+	t.Helper()
+	s := c.Launch(t, dir)
+	select {
+	case r := <-s.serving:
+		s.URL, s.Ready = "http://"+r.Addr, r.Time.Sub(s.started)
+	case <-s.exited:
+		t.Fatalf("serve on %s ended: %v\n%s", dir, s.cmd.ProcessState, s.Log())
+	case <-time.After(startMax):
+		t.Fatalf("serve on %s is not ready after %v\n%s", dir, startMax, s.Log())
+	}
+	return s
+}
+
+// Log returns what the server has written so far.
+func (s *Server) Log() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+// PID returns the id of the cubby process itself: a tracer has it as its child, other wrappers become it.
+func (s *Server) PID(t *testing.T) int {
+	t.Helper()
+	pid := s.cmd.Process.Pid
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fields := strings.Fields(string(children)); len(fields) > 0 {
+		if pid, err = strconv.Atoi(fields[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pid
+}
+
+// Signal sends a signal to the cubby process.
+func (s *Server) Signal(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(s.PID(t), signal); err != nil {
+		t.Fatalf("signal %v: %v", signal, err)
+	}
+}
+
+// Wait waits for the process to end by itself and returns how it did.
+func (s *Server) Wait(t *testing.T, limit time.Duration) *os.ProcessState {
+	t.Helper()
+	select {
+	case <-s.exited:
+	case <-time.After(limit):
+		t.Fatalf("serve on %s still runs after %v\n%s", s.dir, limit, s.Log())
+	}
+	return s.cmd.ProcessState
+}
+
+// Stop ends the server as a supervisor does and fails the test unless it exits with 0.
+func (s *Server) Stop(t *testing.T) {
+	t.Helper()
+	s.Signal(t, syscall.SIGTERM)
+	if state := s.Wait(t, stopMax); state.ExitCode() != 0 {
+		t.Errorf("serve on %s ended with %v, want exit status 0\n%s", s.dir, state, s.Log())
+	}
+}
+
+// Kill ends the process with SIGKILL and returns when it has gone. It may have gone before.
+func (s *Server) Kill() {
+	select {
+	case <-s.exited:
+		return
+	default:
+	}
+	// The group is there until the goroutine of Launch has waited for its leader.
+	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	<-s.exited
+}
+
+func withoutRequests(log string) string {
+	var b strings.Builder
+	for line := range strings.Lines(log) {
+		if !strings.Contains(line, `"msg":"request"`) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// Build compiles the program, statically, into dir and returns its path.
+func Build(dir string) (string, error) {
+	path := filepath.Join(dir, "cubby")
+	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}
