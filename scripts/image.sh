@@ -132,7 +132,7 @@ for target in $targets; do build "$target"; done
 
 native=linux-$(go env GOHOSTARCH)
 native=${native/%-arm/-armv7}
-"$tmp/context/cubby-$native" serve --addr 127.0.0.1:0 --data "$tmp/data" 2>"$tmp/serve.log" &
+env -i "$tmp/context/cubby-$native" serve --addr 127.0.0.1:0 --data "$tmp/data" 2>"$tmp/serve.log" & # no CUBBY_… of the caller's
 pid=$!
 started "$tmp/serve.log"
 registry=docker://$addr/cubby

@@ -49,17 +49,25 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 	if err := checkSnapshot(ctx, snapshot); err != nil {
 		return report, err
 	}
-	target, err := backupDirs(dir)
+	blobs := filepath.Join(dir, dirBlobs)
+	if err := os.Mkdir(blobs, 0o700); err != nil {
+		return report, err
+	}
+	target, err := durable.Open(blobs, nil)
 	if err != nil {
 		return report, err
 	}
 	defer target.Close()
+	dirs, err := openFanOut(target)
+	if err != nil {
+		return report, err
+	}
 	var total int64
 	if err := snapshot.queryRow(ctx, `SELECT COALESCE(sum(size), 0) FROM blobs`).Scan(&total); err != nil {
 		return report, err
 	}
 	err = eachBlob(ctx, snapshot, func(b storedBlob) error {
-		linked, err := s.backupBlob(ctx, target, dir, b)
+		linked, err := s.backupBlob(ctx, dirs, dir, b)
 		if err != nil {
 			return fmt.Errorf("blob %s: %w", b.dgst, err)
 		}
@@ -76,7 +84,7 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 	if err != nil {
 		return report, err
 	}
-	return report, finishBackup(target, snapshot, dir, s.id)
+	return report, finishBackup(dirs, snapshot, dir, s.id)
 }
 
 // checkTarget refuses directories that hold something or lie inside the store.
@@ -125,24 +133,8 @@ func checkSnapshot(ctx context.Context, db *database) error {
 	return err
 }
 
-func backupDirs(dir string) (*durable.Dir, error) {
-	blobs := filepath.Join(dir, dirBlobs)
-	if err := os.Mkdir(blobs, 0o700); err != nil {
-		return nil, err
-	}
-	target, err := durable.Open(blobs, nil)
-	if err != nil {
-		return nil, err
-	}
-	if err := makeFanOut(target); err != nil {
-		target.Close()
-		return nil, err
-	}
-	return target, nil
-}
-
 // backupBlob links or copies one blob and compares its bytes with its digest.
-func (s *Store) backupBlob(ctx context.Context, target *durable.Dir, dir string, b storedBlob) (linked bool, err error) {
+func (s *Store) backupBlob(ctx context.Context, target *fanOut, dir string, b storedBlob) (linked bool, err error) {
 	from, to := filepath.Join(s.dir, dirBlobs, blobPath(b.dgst)), filepath.Join(dir, dirBlobs, blobPath(b.dgst))
 	source, err := s.blobs.Root().Open(blobPath(b.dgst))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -152,12 +144,15 @@ func (s *Store) backupBlob(ctx context.Context, target *durable.Dir, dir string,
 		return false, err
 	}
 	defer source.Close()
+	if err := target.ensure(b.dgst); err != nil {
+		return false, err
+	}
 	h := oci.NewHash(b.dgst.Algorithm())
 	out := io.Writer(h)
 	linked = os.Link(from, to) == nil
 	var f *durable.File
 	if !linked {
-		if f, err = target.Create(blobPath(b.dgst)); err != nil {
+		if f, err = target.dir.Create(blobPath(b.dgst)); err != nil {
 			return false, err
 		}
 		defer f.Close()
@@ -179,12 +174,10 @@ func (s *Store) backupBlob(ctx context.Context, target *durable.Dir, dir string,
 }
 
 // finishBackup makes everything durable and then writes the sentinel.
-func finishBackup(target *durable.Dir, snapshot *database, dir, id string) error {
-	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		for i := range 256 {
-			if err := target.SyncDir(fmt.Sprintf("%s/%02x", algorithm, i)); err != nil {
-				return err
-			}
+func finishBackup(target *fanOut, snapshot *database, dir, id string) error {
+	for name := range target.durable {
+		if err := target.dir.SyncDir(name); err != nil {
+			return err
 		}
 	}
 	// Closing checkpoints the WAL into the copy, so that it is one file.
@@ -195,7 +188,7 @@ func finishBackup(target *durable.Dir, snapshot *database, dir, id string) error
 	if err != nil {
 		return err
 	}
-	if err := target.WriteFile(fileSentinel, ".", b); err != nil {
+	if err := target.dir.WriteFile(fileSentinel, ".", b); err != nil {
 		return err
 	}
 	return syncPath(filepath.Join(dir, fileDB), dir, filepath.Dir(dir))

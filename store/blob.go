@@ -111,6 +111,9 @@ func (s *Store) renewLease(name oci.Name, dgst digest.Digest) error {
 func (s *Store) commitBlob(name oci.Name, dgst digest.Digest, upload string, size int64) error {
 	unlock := s.digests.lock(dgst)
 	defer unlock()
+	if err := s.fanOut.ensure(dgst); err != nil {
+		return err
+	}
 	if err := s.blobs.Rename(upload, blobPath(dgst)); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 // TestPushFaults: whatever step of a push fails, the push is not acknowledged, the store stays sound, and the same
 // push succeeds afterwards, in this process and after a reopen.
 func TestPushFaults(t *testing.T) {
-	for _, step := range []durable.Step{durable.StepCreate, durable.StepWrite, durable.StepSync, durable.StepRename, durable.StepSyncDir} {
+	for _, step := range []durable.Step{durable.StepCreate, durable.StepWrite, durable.StepSync, durable.StepMkdir, durable.StepRename, durable.StepSyncDir} {
 		t.Run(string(step), func(t *testing.T) {
 			dir, on, cause := t.TempDir(), false, error(nil)
 			o := testingOptions(dir)

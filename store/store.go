@@ -62,6 +62,7 @@ type Store struct {
 	db    *database
 	w     *writer
 
+	fanOut  *fanOut // nil when read-only
 	digests digestLocks
 	uploads uploads
 	pins    pins
@@ -110,6 +111,11 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s.w = newWriter(s.db.write, s.log, s.now, s.probe)
 	if err := s.settle(ctx, found); err != nil {
 		return nil, err
+	}
+	if !o.ReadOnly {
+		if s.fanOut, err = openFanOut(s.blobs); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.uploads.load(ctx, s); err != nil {
 		return nil, err
@@ -238,7 +244,7 @@ func readSentinel(path string) (string, error) {
 	return v.ID, nil
 }
 
-// openFiles opens the directories and empties tmp. The 256 directories of each algorithm are made by settle.
+// openFiles opens the directories and empties tmp.
 func (s *Store) openFiles(o Options) (err error) {
 	if s.data, err = durable.Open(o.Dir, o.hook); err != nil {
 		return err
@@ -271,7 +277,7 @@ func (s *Store) settle(ctx context.Context, f found) error {
 	case err != nil:
 		return err
 	case f.sentinel != "" && f.sentinel == s.id:
-		return s.restoreFanOut()
+		return nil
 	case f.sentinel != "":
 		return fmt.Errorf("%s and %s belong to different stores: is the wrong volume mounted?", fileDB, filepath.Join(dirBlobs, fileSentinel))
 	case inUse:
@@ -289,9 +295,6 @@ func (s *Store) settle(ctx context.Context, f found) error {
 			return err
 		}
 	}
-	if err := makeFanOut(s.blobs); err != nil {
-		return err
-	}
 	b, err := json.Marshal(sentinel{ID: s.id})
 	if err != nil {
 		return err
@@ -302,36 +305,55 @@ func (s *Store) settle(ctx context.Context, f found) error {
 	return s.data.SyncDir(".")
 }
 
-// restoreFanOut makes directories that a copy of the store left out because they were empty.
-func (s *Store) restoreFanOut() error {
-	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		entries, err := fs.ReadDir(s.blobs.Root().FS(), algorithm.String())
-		if (err != nil || len(entries) < 256) && !s.readOnly {
-			return makeFanOut(s.blobs)
-		}
-	}
-	return nil
+// fanOut makes the directories that blobs are renamed into when they are first needed: 512 empty ones would cost 2 MB
+// and half a second at the first start. A directory must be durable before a file in it is called so.
+type fanOut struct {
+	dir *durable.Dir
+
+	mu      sync.Mutex
+	durable map[string]bool // guarded by mu; made by this process and synced, or found at open and synced then
 }
 
-// makeFanOut makes every directory that a blob can be renamed into, so that a push needs to sync one directory only.
-func makeFanOut(d *durable.Dir) error {
-	if err := d.Mkdir(dirUploads); err != nil {
-		return err
-	}
-	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		if err := d.Mkdir(algorithm.String()); err != nil {
-			return err
+// openFanOut prepares a directory with blobs. Directories that an earlier process made may not have been synced when
+// it was killed, so their parents are synced once.
+func openFanOut(dir *durable.Dir) (*fanOut, error) {
+	f := &fanOut{dir: dir, durable: make(map[string]bool)}
+	for _, name := range []string{dirUploads, digest.SHA256.String(), digest.SHA512.String()} {
+		if err := dir.Mkdir(name); err != nil {
+			return nil, err
 		}
-		for i := range 256 {
-			if err := d.Mkdir(fmt.Sprintf("%s/%02x", algorithm, i)); err != nil {
-				return err
+		if err := dir.SyncDir(name); err != nil {
+			return nil, err
+		}
+		entries, err := fs.ReadDir(dir.Root().FS(), name)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				f.durable[name+"/"+e.Name()] = true
 			}
 		}
-		if err := d.SyncDir(algorithm.String()); err != nil {
-			return err
-		}
 	}
-	return d.SyncDir(".")
+	return f, dir.SyncDir(".")
+}
+
+// ensure makes the directory of a digest durable.
+func (f *fanOut) ensure(dgst digest.Digest) error {
+	name := blobDir(dgst)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.durable[name] {
+		return nil
+	}
+	if err := f.dir.Mkdir(name); err != nil {
+		return err
+	}
+	if err := f.dir.SyncDir(dgst.Algorithm().String()); err != nil {
+		return err
+	}
+	f.durable[name] = true
+	return nil
 }
 
 // explainAccess adds to a permission error whose directory it is and who we are.
