@@ -166,12 +166,12 @@ localhost, that no proxy has touched. Every flag can be given as a variable, --l
 	f := cmd.Flags()
 	f.StringArrayVar(&c.addrs, "addr", []string{"localhost:5000"}, "listen on `HOST:PORT`; repeat for more, localhost is 127.0.0.1 and ::1, port 0 is any free one")
 	f.StringVar(&c.data, "data", "", "keep everything in `DIR`")
-	f.StringVar(&c.anonymous, "anonymous", "none", "what others than this machine may do without logging in: `none`, pull or push")
-	f.StringVar(&c.sparse, "sparse", "index", "accept manifests whose content is missing: none, `index`es, or all")
+	f.StringVar(&c.anonymous, "anonymous", "none", "what others than this machine may do without logging in: none, pull or push (`WHAT`)")
+	f.StringVar(&c.sparse, "sparse", "index", "accept manifests whose content is missing: none, index or all (`KIND`)")
 	f.Int64Var(&c.maxManifest, "max-manifest", server.DefaultMaxManifest, "largest manifest in `BYTES`, at least the default")
 	f.BoolVar(&c.noInit, "no-init", false, "refuse to make a new store")
 	f.BoolVar(&c.readOnly, "read-only", false, "serve pulls only")
-	f.StringVar(&c.logLevel, "log-level", "info", "log debug, `info`, warn or error and above")
+	f.StringVar(&c.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn or error")
 	f.DurationVar(&c.grace, "grace", 5*time.Second, "let running requests finish for this `DURATION` when stopping")
 	return cmd
 }

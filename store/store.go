@@ -361,6 +361,9 @@ func explainAccess(dir string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EROFS) {
 		return err
 	}
+	if errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("cannot write %s: %w, at least for this process; give another directory", dir, err)
+	}
 	info, statErr := os.Stat(dir)
 	if statErr != nil {
 		return fmt.Errorf("cannot use %s: %w (running as uid:gid %d:%d)", dir, err, os.Geteuid(), os.Getegid())
@@ -369,7 +372,7 @@ func explainAccess(dir string, err error) error {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		owner = fmt.Sprintf("%d:%d", st.Uid, st.Gid)
 	}
-	return fmt.Errorf("cannot write %s: %w; it belongs to %s with mode %04o, and this runs as %d:%d. Change its owner, or give another directory with --data",
+	return fmt.Errorf("cannot write %s: %w; it belongs to %s with mode %04o, and this runs as %d:%d. Change its owner, or give another directory",
 		dir, err, owner, info.Mode().Perm(), os.Geteuid(), os.Getegid())
 }
 

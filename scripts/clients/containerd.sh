@@ -1,16 +1,13 @@
 # Debian's containerd 1.6 with ctr. Sourced by matrix.sh.
 
-ctr() { timeout 120 ctr -a "$S/containerd.sock" -n "$1" "${@:2}"; }
+ctr() { timeout 120 ctr -n "$1" "${@:2}"; }
 
 containerd_start() {
   # Isolated: what one namespace holds is not there for another, so a new namespace is an empty store.
   cat >"$S/config.toml" <<END
 version = 2
 root = "$S/root"
-state = "$S/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
-[grpc]
-  address = "$S/containerd.sock"
 [plugins."io.containerd.metadata.v1.bolt"]
   content_sharing_policy = "isolated"
 END

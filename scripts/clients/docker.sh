@@ -1,11 +1,12 @@
-# Debian's docker 20.10: one engine to push from, one to pull into. Sourced by matrix.sh.
+# Debian's docker 20.10: one engine to push from, one to pull into. Sourced by matrix.sh. Sockets are in /run, which is
+# the matrix's own, because their paths must be short.
 
-docker() { timeout 180 docker -H "unix://$S/$1.sock" "${@:2}"; }
+docker() { timeout 180 docker -H "unix:///run/docker-$1.sock" "${@:2}"; }
 
 docker_start() {
   local name
   for name in here empty; do
-    dockerd --data-root "$S/$name/data" --exec-root "$S/$name/exec" -H "unix://$S/$name.sock" -p "$S/$name.pid" \
+    dockerd --data-root "$S/$name" --exec-root "/run/docker-$name" -H "unix:///run/docker-$name.sock" -p "/run/docker-$name.pid" \
       --iptables=false --ip6tables=false --bridge=none --storage-driver "${overlay/overlay/overlay2}" >"$S/$name.log" 2>&1 &
     daemons+=($!)
   done
@@ -24,7 +25,7 @@ docker_up() {
   case $1 in
     multi) docker_up_multi "$2" ;;
     *)
-      skopeo copy -q --dest-daemon-host "unix://$S/here.sock" "oci:$C/$1:1" "docker-daemon:$2"
+      skopeo copy -q --dest-daemon-host "unix:///run/docker-here.sock" "oci:$C/$1:1" "docker-daemon:$2"
       docker_send "$2"
       ;;
   esac
