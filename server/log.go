@@ -17,6 +17,8 @@ const (
 	// progressTime is how long a connection may move less than progressBytes: 35 KiB/s, slower than any real client.
 	progressTime  = 30 * time.Second
 	progressBytes = 1 << 20
+	// bufferedBytes fit into a connection's buffers whether its peer reads or not: writing them needs no deadline.
+	bufferedBytes = 32 << 10
 )
 
 // A recorder is a ResponseWriter that remembers what was sent. It keeps the way to the kernel's sendfile open.
@@ -43,6 +45,10 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
+	}
+	if len(p) > bufferedBytes {
+		_ = r.control.SetWriteDeadline(time.Now().Add(progressTime * time.Duration(1+len(p)/progressBytes)))
+		defer r.control.SetWriteDeadline(time.Time{})
 	}
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
