@@ -83,6 +83,7 @@ func rootCommand() *cobra.Command {
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return environment(cmd.Flags()) },
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Args:              cobra.NoArgs,
+		Version:           version,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	root.AddCommand(serveCommand(), listCommand(), removeCommand(), checkCommand(), backupCommand(), healthCommand(), versionCommand())
@@ -161,7 +162,13 @@ Without --anonymous the registry is open to this machine only: requests from a l
 localhost, that no proxy has touched. Every flag can be given as a variable, --log-level as CUBBY_LOG_LEVEL.
 ` + exitHelp,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), c) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// An unset variable in a script must not end up in the default directory.
+			if f := cmd.Flags().Lookup("data"); f.Changed && c.data == "" {
+				return usageError(cmd, errors.New("--data is empty"))
+			}
+			return serve(cmd.Context(), c)
+		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&c.addrs, "addr", []string{"localhost:5000"}, "listen on `HOST:PORT`; repeat for more, localhost is 127.0.0.1 and ::1, port 0 is any free one")
@@ -215,6 +222,10 @@ func serve(ctx context.Context, c settings) error {
 			l.Close()
 		}
 	}()
+	// After listening, which may need root, and before anything is touched.
+	if err := store.BecomeOwnerOfExisting(dir); err != nil {
+		return err
+	}
 	st, err := store.Open(ctx, store.Options{
 		Dir: dir, Role: store.RoleServe, Create: !c.noInit && !c.readOnly, ReadOnly: c.readOnly, Log: log,
 	})
@@ -233,7 +244,7 @@ func serve(ctx context.Context, c settings) error {
 	}
 	_ = buffer.Flush() // scripts wait for the address
 	if onTerminal {
-		startText(os.Stderr, listeners, st, anonymous, c.readOnly)
+		startText(ctx, os.Stderr, listeners, st, anonymous, c.readOnly)
 	}
 	err = run(ctx, log, srv, listeners, admin, server.Admin(st), c.grace)
 	return errors.Join(err, st.Close())
@@ -252,7 +263,7 @@ func run(ctx context.Context, log *slog.Logger, srv *server.Server, listeners []
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	log.Info("stopping", "grace", grace)
+	log.Info("stopping", "grace", grace.String())
 	stopping, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	// A running backup or check is not waited for: its client gets told by the broken connection.
@@ -277,16 +288,20 @@ func addressError(err error) error {
 }
 
 // startText tells a person at a terminal what runs, who may use it, and how to begin.
-func startText(w io.Writer, listeners []net.Listener, st *store.Store, anonymous auth.Anonymous, readOnly bool) {
+func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *store.Store, anonymous auth.Anonymous, readOnly bool) {
 	host := listeners[0].Addr().String()
 	if h, port, err := net.SplitHostPort(host); err == nil && (h == "127.0.0.1" || h == "::1" || h == "::" || h == "0.0.0.0") {
 		host = "localhost:" + port
 	}
 	free, _ := st.Space()
 	fmt.Fprintf(w, "\nCubby %s at http://%s\nData in %s, %s free\n%s.\n", version, host, st.Dir(), size(free), anonymous.Describe())
-	if readOnly {
+	names, err := st.Names(ctx, "", 1)
+	switch {
+	case readOnly:
 		fmt.Fprintln(w, "Read-only: pushes and deletes are refused.")
-	} else {
+	case err == nil && len(names) > 0:
+		fmt.Fprintln(w, "\nSee what it holds with `cubby ls`.")
+	default:
 		fmt.Fprintf(w, "\nA first push:\n  docker pull alpine\n  docker tag alpine %[1]s/alpine\n  docker push %[1]s/alpine\n", host)
 	}
 	fmt.Fprint(w, "\nStop it with Ctrl-C.\n\n")

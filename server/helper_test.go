@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"cubby/server/auth"
@@ -22,6 +23,8 @@ type registry struct {
 	t     *testing.T
 	url   string
 	store *store.Store
+
+	posts atomic.Int64 // POST requests that ended
 }
 
 func newRegistry(t *testing.T, change ...func(*Config)) *registry {
@@ -34,7 +37,15 @@ func newRegistry(t *testing.T, change ...func(*Config)) *registry {
 	for _, f := range change {
 		f(&c)
 	}
-	ts := httptest.NewServer(New(c))
+	r := &registry{t: t, store: st}
+	s := New(c)
+	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		s.ServeHTTP(w, req)
+		if req.Method == http.MethodPost {
+			r.posts.Add(1)
+		}
+	}))
+	r.url = ts.URL
 	t.Cleanup(func() {
 		ts.Close()
 		report, err := st.Check(t.Context(), true, nil)
@@ -45,7 +56,7 @@ func newRegistry(t *testing.T, change ...func(*Config)) *registry {
 			t.Errorf("close: %v", err)
 		}
 	})
-	return &registry{t: t, url: ts.URL, store: st}
+	return r
 }
 
 // An answer is a response whose body has been read.

@@ -47,6 +47,9 @@ func Listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
 			case i > 0 && (errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)):
 				// No IPv6 on this machine.
 			default:
+				if _, isAddr := errors.AsType[*net.AddrError](err); isAddr {
+					return fail(fmt.Errorf("%w: %w", ErrAddress, err))
+				}
 				return fail(err)
 			}
 		}

@@ -82,29 +82,46 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	return total, nil
 }
 
-// A progressReader gives up on a body that does not move.
-type progressReader struct {
-	r       io.Reader
+// A requestBody gives up on a body that does not move. Without a deadline a body that never comes would hold its
+// connection for ever, also where no handler reads it: net/http drains what is left before it answers.
+type requestBody struct {
+	io.ReadCloser
 	control *http.ResponseController
 	left    int // bytes until the deadline is moved
+	ended   bool
 }
 
-// bodyOf returns the body of a request with a progress deadline. done lifts the deadline again.
-func bodyOf(w http.ResponseWriter, r *http.Request) (body io.Reader, done func()) {
-	p := &progressReader{r: r.Body, control: http.NewResponseController(w)}
-	// A deadline that is still set when the body has been read would end the request later.
-	return p, func() { _ = p.control.SetReadDeadline(time.Time{}) }
-}
+// drainTime is how long net/http may wait for what a handler left unread.
+const drainTime = time.Second
 
-func (p *progressReader) Read(b []byte) (int, error) {
-	if p.left <= 0 {
-		_ = p.control.SetReadDeadline(time.Now().Add(progressTime))
-		p.left = progressBytes
+// limitBody puts a requestBody in place of the request's body. finish is called after the handler.
+func limitBody(w http.ResponseWriter, r *http.Request) (finish func()) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return func() {}
 	}
-	n, err := p.r.Read(b)
-	p.left -= n
+	body := &requestBody{ReadCloser: r.Body, control: http.NewResponseController(w)}
+	r.Body = body
+	return func() {
+		if !body.ended {
+			_ = body.control.SetReadDeadline(time.Now().Add(drainTime))
+		}
+	}
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	if b.left <= 0 && !b.ended {
+		_ = b.control.SetReadDeadline(time.Now().Add(progressTime))
+		b.left = progressBytes
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= n
 	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
-		err = errTimeout
+		return n, errTimeout
+	}
+	if errors.Is(err, io.EOF) && !b.ended {
+		// A deadline that is still set when the body has been read would end the request later.
+		b.ended = true
+		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
 }
@@ -125,7 +142,7 @@ func (s *Server) logRequest(rec *recorder, r *http.Request, d time.Duration, pan
 	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", rec.status),
-		slog.Int64("bytes", rec.bytes), slog.Duration("dur", d), slog.String("addr", clientAddress(r)),
+		slog.Int64("bytes", rec.bytes), slog.String("dur", d.Round(time.Microsecond).String()), slog.String("addr", clientAddress(r)),
 		slog.String("client", r.UserAgent()),
 	}
 	if r.URL.RawQuery != "" && strings.HasPrefix(r.URL.Path, "/v2/") {

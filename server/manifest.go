@@ -68,9 +68,7 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, rt route) e
 	if err != nil {
 		return err
 	}
-	body, done := bodyOf(w, r)
-	raw, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(body), s.maxManifest))
-	done()
+	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxManifest))
 	if err != nil {
 		return receiveError(fmt.Errorf("%w: %w", store.ErrReceive, err))
 	}
@@ -83,7 +81,9 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, rt route) e
 	if rt.ref.IsDigest() && dgst != rt.ref.Digest {
 		return fmt.Errorf("%w: the %d bytes received have digest %s", store.ErrDigestMismatch, len(raw), dgst)
 	}
+	s.parsing <- struct{}{}
 	m, err := oci.ParseManifest(r.Header.Get(headerContentType), raw)
+	<-s.parsing
 	if err != nil {
 		return err
 	}

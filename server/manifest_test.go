@@ -243,6 +243,8 @@ func TestManifestInvalid(t *testing.T) {
 		{"negative size", imageType, `{"schemaVersion":2,"config":` + config + `,"layers":[{"digest":"` + d + `","size":-1}]}`},
 		{"bad subject", imageType, `{"schemaVersion":2,"config":` + config + `,"layers":[],"subject":{"digest":"x"}}`},
 		{"wrong type of field", imageType, `{"schemaVersion":"2","config":` + config + `,"layers":{}}`},
+		{"unknown type that contradicts", "application/vnd.x+json", `{"schemaVersion":2,"mediaType":"` + imageType + `","config":` + config + `,"layers":[],"manifests":[]}`},
+		{"plain JSON that contradicts", "application/json", `{"schemaVersion":2,"mediaType":"` + imageType + `","config":` + config + `,"layers":[]}`},
 		{"schema 1", "application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1}`},
 		{"HTML", "text/html", `{"x":"<script>alert(1)</script>"}`},
 		{"no type at all", "", `{"schemaVersion":2}`},
@@ -343,6 +345,17 @@ func TestReferrers(t *testing.T) {
 	}
 	if count != 2 || len(folded.Manifests) != 4 {
 		t.Errorf("with a referrers tag: %+v", folded.Manifests)
+	}
+	pages := 0
+	for next := path + "?n=1"; next != ""; pages++ {
+		page, a := r.referrers(next)
+		if len(page.Manifests) != 1 {
+			t.Errorf("page %d with n=1 has %d entries", pages, len(page.Manifests))
+		}
+		next = linkOf(a)
+	}
+	if pages != 4 {
+		t.Errorf("%d pages, want 4", pages)
 	}
 
 	// The subject may go; its referrers stay findable.

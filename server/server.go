@@ -69,6 +69,7 @@ type Server struct {
 	router *httprouter.Router
 	origin *http.CrossOriginProtection
 
+	parsing chan struct{}  // holds a token for each manifest being parsed, which takes some times its size of memory
 	running sync.WaitGroup // requests
 }
 
@@ -107,7 +108,10 @@ var endpoints = map[resource]map[string]endpoint{
 
 // New returns a server over an open store, which the caller closes after the last request.
 func New(c Config) *Server {
-	s := &Server{store: c.Store, policy: c.Policy, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version}
+	s := &Server{
+		store: c.Store, policy: c.Policy, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version,
+		parsing: make(chan struct{}, 4),
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -152,6 +156,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.running.Add(1)
 	defer s.running.Done()
 	rec := newRecorder(w)
+	defer limitBody(rec, r)()
 	start := time.Now()
 	defer func() {
 		p := recover()

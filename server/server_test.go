@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"cubby/server/auth"
 	"cubby/store"
@@ -222,6 +224,28 @@ func TestLocalOnly(t *testing.T) {
 	}
 }
 
+// TestProxiesAreNotLocal: requests that only a proxy makes, over a raw connection from this machine.
+func TestProxiesAreNotLocal(t *testing.T) {
+	r := newRegistry(t)
+	for raw, want := range map[string]string{
+		"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n":                                "200",
+		"GET /v2/ HTTP/1.0\r\nHost: localhost:5000\r\nConnection: close\r\n\r\n":                           "401", // nginx as it comes
+		"GET http://localhost/v2/ HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n":             "401",
+		"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nCF-Connecting-IP: 192.0.2.1\r\nConnection: close\r\n\r\n": "401",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(conn, raw)
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		conn.Close()
+		if err != nil || !strings.Contains(line, " "+want+" ") {
+			t.Errorf("%q: %q, want %s", raw, line, want)
+		}
+	}
+}
+
 // TestEndpointActions: every endpoint has an action, and only these may be used without rights.
 func TestEndpointActions(t *testing.T) {
 	for res, methods := range endpoints {
@@ -308,4 +332,29 @@ func TestRawRequests(t *testing.T) {
 		}
 	}
 	r.want(200, "", "GET", "/v2/a/manifests/1", nil)
+}
+
+// TestBodyThatNeverComes: a request whose body is announced and not sent is answered or cut soon, whoever reads it.
+func TestBodyThatNeverComes(t *testing.T) {
+	r := newRegistry(t)
+	for _, head := range []string{
+		"GET /-/healthz HTTP/1.1\r\nHost: localhost",
+		"GET / HTTP/1.1\r\nHost: localhost",
+		"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: evil.example",
+		"PATCH /v2/a/blobs/uploads/unknown HTTP/1.1\r\nHost: localhost",
+		"GET /nothing HTTP/1.1\r\nHost: localhost",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(15 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "%s\r\nContent-Length: 100\r\n\r\n", head)
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			t.Errorf("%s: %v", head, err)
+		}
+		conn.Close()
+	}
 }

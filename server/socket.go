@@ -86,13 +86,18 @@ func Command(ctx context.Context, dir, method, path string, params url.Values, e
 			defer response.Body.Close()
 			return readEvents(response.Body, each)
 		}
-		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		asked := err
+		if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			return fmt.Errorf("admin socket in %s: %w", dir, err)
 		}
+		// Whatever the socket is, it is stale when the lock is free.
 		st, err := store.Open(ctx, store.Options{Dir: dir, Role: store.RoleAdmin})
 		if err == nil {
 			defer st.Close()
 			return runHere(r, st, each)
+		}
+		if errors.Is(err, store.ErrLocked) && errors.Is(asked, fs.ErrPermission) {
+			return fmt.Errorf("admin socket in %s: %w", dir, asked)
 		}
 		// The owner is just starting or stopping.
 		if !errors.Is(err, store.ErrLocked) || time.Now().After(deadline) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -57,12 +58,9 @@ func (s *Server) postBlob(w http.ResponseWriter, r *http.Request, rt route, para
 	if err != nil {
 		return err
 	}
-	body, done := bodyOf(w, r)
-	err = s.store.FinishUpload(r.Context(), rt.name, who, id, 0, body, dgst)
-	done()
-	if err != nil {
-		// The client has never seen the session's id.
-		if cancelErr := s.store.CancelUpload(r.Context(), rt.name, who, id); cancelErr != nil && !errors.Is(cancelErr, store.ErrUploadUnknown) {
+	if err = s.store.FinishUpload(r.Context(), rt.name, who, id, 0, r.Body, dgst); err != nil {
+		// The client has never seen the session's id, and may be gone.
+		if cancelErr := s.store.CancelUpload(context.WithoutCancel(r.Context()), rt.name, who, id); cancelErr != nil && !errors.Is(cancelErr, store.ErrUploadUnknown) {
 			s.log.Debug("cancel upload", "upload", id, "err", cancelErr)
 		}
 		return receiveError(err)
@@ -110,9 +108,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, rt route) e
 	if err != nil {
 		return err
 	}
-	body, done := bodyOf(w, r)
-	size, err := s.store.WriteUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, body)
-	done()
+	size, err := s.store.WriteUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, r.Body)
 	if err != nil {
 		return sessionError(w, rt, err)
 	}
@@ -134,10 +130,7 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, rt route) err
 	if err != nil {
 		return err
 	}
-	body, done := bodyOf(w, r)
-	err = s.store.FinishUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, body, dgst)
-	done()
-	if err != nil {
+	if err := s.store.FinishUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, r.Body, dgst); err != nil {
 		return sessionError(w, rt, err)
 	}
 	writeBlobCreated(w, rt.name, dgst)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -296,4 +298,33 @@ func TestUploadOneAtATime(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want(201, "", "PUT", location+"?digest="+sum([]byte("abc")).String(), []byte{})
+}
+
+// TestCutPostLeavesNothing: a POST with the whole blob that breaks off has a session nobody knows; it must not stay.
+func TestCutPostLeavesNothing(t *testing.T) {
+	r := newRegistry(t)
+	for range 20 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /v2/a/blobs/uploads/?digest=%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n%s", sum(nil), strings.Repeat("x", 50_000))
+		conn.Close()
+	}
+	uploads := filepath.Join(r.store.Dir(), "blobs", ".uploads")
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		left, err := os.ReadDir(uploads)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Those that the server has not read yet come and go; none may stay.
+		if len(left) == 0 && r.posts.Load() == 20 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d uploads left after %d requests", len(left), r.posts.Load())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }

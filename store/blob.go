@@ -108,7 +108,18 @@ func (s *Store) renewLease(name oci.Name, dgst digest.Digest) error {
 //
 // The digest's lock covers 2 to 4, so that no delete unlinks between rename and row. A file that is there already is
 // replaced: the bytes are the same, or it was damaged and this heals it.
+//
+// When the transaction is refused, the file goes again, unless a row claims it. After any other error it stays: the
+// commit may come back from the write-ahead log at the next start, and a row must have its file.
 func (s *Store) commitBlob(name oci.Name, dgst digest.Digest, upload string, size int64) error {
+	err := s.placeBlob(name, dgst, upload, size)
+	if err != nil && !mayHaveCommitted(err) {
+		s.unlinkBlob(context.Background(), dgst)
+	}
+	return err
+}
+
+func (s *Store) placeBlob(name oci.Name, dgst digest.Digest, upload string, size int64) error {
 	unlock := s.digests.lock(dgst)
 	defer unlock()
 	if err := s.fanOut.ensure(dgst); err != nil {
@@ -120,7 +131,7 @@ func (s *Store) commitBlob(name oci.Name, dgst digest.Digest, upload string, siz
 	if err := s.blobs.SyncDir(blobDir(dgst)); err != nil {
 		return err
 	}
-	return s.add(func(t *tx) error {
+	return s.w.do(func(t *tx) error {
 		id, err := t.digestID(dgst)
 		if err != nil {
 			return err

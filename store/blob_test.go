@@ -357,3 +357,64 @@ func TestUploadsExpire(t *testing.T) {
 		t.Errorf("%d uploads left", left)
 	}
 }
+
+// fakeSpace makes the store believe that so many bytes are free, less what it writes.
+func fakeSpace(s *Store, free int64) {
+	s.space.checked.Store(1 << 62)
+	s.space.free.Store(free)
+	s.space.total.Store(1 << 30)
+}
+
+// TestFullDuringUpload: a large upload stops while there is still room for the database, and gives its bytes back.
+func TestFullDuringUpload(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, testingOptions(dir))
+	kept := mustPush(t, s, "a", "kept")
+	fakeSpace(s, minFree+1<<20)
+	_, err := push(t, s, "a", make([]byte, 4<<20))
+	if !errors.Is(err, ErrFull) || strings.Contains(err.Error(), dir) {
+		t.Errorf("push: %v", err)
+	}
+	if left := uploadsLeft(t, dir); left != 0 {
+		t.Errorf("%d uploads left", left)
+	}
+	if _, err := s.StartUpload(name("a"), "p", digest.SHA256); !errors.Is(err, ErrFull) {
+		t.Errorf("start: %v", err)
+	}
+	if _, err := read(t, s, "a", kept); err != nil {
+		t.Errorf("read: %v", err)
+	}
+	if err := s.DeleteBlob(t.Context(), name("a"), kept); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	fakeSpace(s, 1<<30)
+	mustPush(t, s, "a", "it heals")
+}
+
+// TestRefusedCommitLeavesNoFile: when the row is refused, the file that was moved already goes again; when the commit
+// may have happened, it stays.
+func TestRefusedCommitLeavesNoFile(t *testing.T) {
+	for _, uncertain := range []bool{false, true} {
+		var s *Store
+		armed := false
+		o := testingOptions(t.TempDir())
+		o.hook = func(step durable.Step, name string) error {
+			if armed && step == durable.StepSyncDir && strings.HasPrefix(name, "sha256/") {
+				err := error(&stateError{is: ErrFull, uncertain: uncertain})
+				s.w.failed.Store(&err)
+			}
+			return nil
+		}
+		s = open(t, o)
+		mustPush(t, s, "a", "first")
+		armed = true
+		dgst, err := push(t, s, "a", []byte("content"))
+		if !errors.Is(err, ErrFull) {
+			t.Fatalf("push: %v", err)
+		}
+		_, err = os.Stat(filepath.Join(s.dir, "blobs", blobPath(dgst)))
+		if (err == nil) != uncertain {
+			t.Errorf("uncertain %v: file is there: %v", uncertain, err == nil)
+		}
+	}
+}

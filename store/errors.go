@@ -39,6 +39,33 @@ var (
 	ErrReadOnly error = refusal("store is read-only")
 )
 
+// A stateError says why writes are refused, in a sentence for clients. Its cause may name paths: it is for logs and
+// errors.Is only.
+type stateError struct {
+	is       error // ErrFull or ErrReadOnly
+	sentence string
+	cause    error // may be nil
+	// uncertain is set when a commit was tried: it may come back from the write-ahead log at the next start.
+	uncertain bool
+}
+
+func (e *stateError) Error() string { return e.is.Error() + e.sentence }
+
+func (e *stateError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.is}
+	}
+	return []error{e.is, e.cause}
+}
+
+// mayHaveCommitted reports whether the operation that failed with err may be on disk all the same.
+func mayHaveCommitted(err error) bool {
+	if e, ok := errors.AsType[*stateError](err); ok {
+		return e.uncertain
+	}
+	return !isRefusal(err)
+}
+
 // These errors refuse to open a store; their text tells what to do.
 var (
 	ErrNoStore = errors.New("no store")

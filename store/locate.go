@@ -94,3 +94,13 @@ func BecomeOwner(dir string) error {
 	}
 	return nil
 }
+
+// BecomeOwnerOfExisting is BecomeOwner for a server started by root: only where somebody's store is already. It must not
+// leave files in it that its owner cannot read later. An empty directory of somebody else becomes root's store, and
+// everybody else finds out by trying whether they may write.
+func BecomeOwnerOfExisting(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, fileDB)); err != nil || os.Geteuid() != 0 {
+		return nil
+	}
+	return BecomeOwner(dir)
+}

@@ -229,7 +229,9 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 	}
 	known := err == nil
 	if known && mediaType == p.Manifest.MediaType {
-		return id, nil
+		// 201 promises that an index naming it can follow: its keep time begins anew.
+		_, err := t.exec(`UPDATE manifests SET untagged_since = ? WHERE id = ? AND untagged_since IS NOT NULL`, t.now, id)
+		return id, err
 	}
 	annotations, subject, err := t.facts(p.Manifest)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"cubby/store/oci"
 
@@ -200,5 +201,22 @@ func TestManifestWithTooManyReferences(t *testing.T) {
 	}
 	if err := put(t, s, "a", imageOf(blobs...)); !errors.Is(err, oci.ErrManifestInvalid) {
 		t.Errorf("%v, want ErrManifestInvalid", err)
+	}
+}
+
+// TestPutRenewsKeepTime: a client that puts a child again may put its index any time soon.
+func TestPutRenewsKeepTime(t *testing.T) {
+	c := &clock{time.Unix(1_000_000, 0)}
+	o := testingOptions(t.TempDir())
+	o.Now = c.Now
+	s := open(t, o)
+	raw := imageOf(mustPush(t, s, "a", "config"))
+	for range 2 {
+		mustPut(t, s, "a", raw)
+		var since int64
+		if err := s.db.queryRow(t.Context(), `SELECT untagged_since FROM manifests`).Scan(&since); err != nil || since != c.now.Unix() {
+			t.Errorf("untagged since %d, want %d (%v)", since, c.now.Unix(), err)
+		}
+		c.now = c.now.Add(30 * 24 * time.Hour)
 	}
 }

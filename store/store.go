@@ -90,6 +90,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := prepareDir(o); err != nil {
 		return nil, err
 	}
+	// Before the lock too: what is no store must not get a lock file.
+	if _, err := inspect(o); err != nil {
+		return nil, err
+	}
 	if s.lock, err = takeLock(ctx, o.Dir, o.Role); err != nil {
 		return nil, err
 	}
@@ -108,7 +112,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), o.ReadOnly); err != nil {
 		return nil, err
 	}
-	s.w = newWriter(s.db.write, s.log, s.now, s.probe)
+	s.w = newWriter(s.db.write, s.log, s.now, s.probe, s.full)
 	if err := s.settle(ctx, found); err != nil {
 		return nil, err
 	}
@@ -185,7 +189,7 @@ func prepareDir(o Options) error {
 	return nil
 }
 
-// inspect looks at what the directory holds, and refuses what could be a mistake. It runs under the lock.
+// inspect looks at what the directory holds, and refuses what could be a mistake. It changes nothing.
 func inspect(o Options) (found, error) {
 	var f found
 	entries, err := os.ReadDir(o.Dir)
@@ -376,19 +380,27 @@ func explainAccess(dir string, err error) error {
 		dir, err, owner, info.Mode().Perm(), os.Geteuid(), os.Getegid())
 }
 
-// space caches the free space of the volume with the blobs.
+// space caches the free space of the data directory and of blobs/, whichever has less.
 type space struct {
 	checked atomic.Int64 // unix nanoseconds
 	free    atomic.Int64
 	total   atomic.Int64
 }
 
-// Space returns the bytes that are free, and the size in bytes, of the volume that holds the blobs. The answer may be
-// a second old.
+// spend takes bytes that were just written off the cached free space: a second is long enough to fill a disk.
+func (s *space) spend(n int64) { s.free.Add(-n) }
+
+// Space returns the bytes that are free, and the size in bytes, of the fuller of the volumes that hold the database and
+// the blobs. The answer may be a second old.
 func (s *Store) Space() (free, total int64) {
 	now := time.Now().UnixNano()
 	if last := s.space.checked.Load(); now-last > int64(time.Second) && s.space.checked.CompareAndSwap(last, now) {
-		if free, total, err := s.blobs.Free(); err == nil {
+		free, total, err := s.data.Free()
+		blobsFree, blobsTotal, blobsErr := s.blobs.Free()
+		if blobsErr == nil && (err != nil || blobsFree < free) {
+			free, total, err = blobsFree, blobsTotal, nil
+		}
+		if err == nil {
 			s.space.total.Store(total)
 			s.space.free.Store(free)
 		}
@@ -396,24 +408,41 @@ func (s *Store) Space() (free, total int64) {
 	return s.space.free.Load(), s.space.total.Load()
 }
 
+// full returns ErrFull with the numbers, and logs what was hit.
+func (s *Store) full(cause error) *stateError {
+	free, total := s.Space()
+	if cause != nil {
+		s.log.Error("disk full", "free", free, "total", total, "err", cause)
+	}
+	return &stateError{is: ErrFull, sentence: fmt.Sprintf(": %d of %d MiB free", max(free, 0)>>20, total>>20), cause: cause}
+}
+
 // Writable returns nil while pushes are accepted, and otherwise ErrReadOnly or ErrFull with the reason.
 func (s *Store) Writable() error {
-	if s.readOnly {
-		return fmt.Errorf("%w: started with --read-only", ErrReadOnly)
+	if err := s.changeable(); err != nil {
+		return err
 	}
 	if failed := s.w.failed.Load(); failed != nil {
 		return *failed
 	}
 	if free, total := s.Space(); total > 0 && free < minFree {
-		return fmt.Errorf("%w: %d of %d MiB free", ErrFull, free>>20, total>>20)
+		return s.full(nil)
+	}
+	return nil
+}
+
+// changeable returns ErrReadOnly when the store was opened so.
+func (s *Store) changeable() error {
+	if s.readOnly {
+		return &stateError{is: ErrReadOnly, sentence: ": started with --read-only"}
 	}
 	return nil
 }
 
 // change runs an operation that only shrinks or renews: it is allowed while the disk is full.
 func (s *Store) change(run func(*tx) error) error {
-	if s.readOnly {
-		return fmt.Errorf("%w: started with --read-only", ErrReadOnly)
+	if err := s.changeable(); err != nil {
+		return err
 	}
 	return s.w.do(run)
 }

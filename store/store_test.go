@@ -28,59 +28,66 @@ func TestOpenRefuses(t *testing.T) {
 		name string
 		dir  func(t *testing.T) string
 		want string
+
+		foreign bool
 	}{
 		{"a directory of something else", func(t *testing.T) string {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "photo.jpg"), "x")
 			return dir
-		}, "is not empty (it has photo.jpg)"},
+		}, "is not empty (it has photo.jpg)", true},
 		{"blobs of something else", func(t *testing.T) string {
 			dir := t.TempDir()
 			if err := os.MkdirAll(filepath.Join(dir, "blobs", "docker"), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			return dir
-		}, "is not empty (it has blobs/docker)"},
+		}, "is not empty (it has blobs/docker)", true},
 		{"the database is missing", func(t *testing.T) string {
 			dir := made(t)
 			remove(t, filepath.Join(dir, "cubby.db"))
 			return dir
-		}, "is a volume not mounted?"},
+		}, "is a volume not mounted?", false},
 		{"the blobs are missing", func(t *testing.T) string {
 			dir := made(t)
 			if err := os.Rename(filepath.Join(dir, "blobs"), filepath.Join(t.TempDir(), "blobs")); err != nil {
 				t.Fatal(err)
 			}
 			return dir
-		}, "is a volume not mounted?"},
+		}, "is a volume not mounted?", false},
 		{"blobs of another store", func(t *testing.T) string {
 			dir := made(t)
 			write(t, filepath.Join(dir, "blobs", "store.json"), `{"id":"another"}`)
 			return dir
-		}, "belong to different stores"},
+		}, "belong to different stores", false},
 		{"a damaged sentinel", func(t *testing.T) string {
 			dir := made(t)
 			write(t, filepath.Join(dir, "blobs", "store.json"), "")
 			return dir
-		}, "is damaged"},
+		}, "is damaged", false},
 		{"a file", func(t *testing.T) string {
 			path := filepath.Join(t.TempDir(), "file")
 			write(t, path, "x")
 			return path
-		}, "is not a directory"},
+		}, "is not a directory", false},
 		{"a newer schema", func(t *testing.T) string {
 			dir := made(t)
 			execSQL(t, dir, "PRAGMA user_version = 999")
 			return dir
-		}, "was written by a newer cubby"},
+		}, "was written by a newer cubby", false},
 		{"a database of another program", func(t *testing.T) string {
 			dir := made(t)
 			execSQL(t, dir, "PRAGMA application_id = 7")
 			return dir
-		}, "is a database of another program"},
+		}, "is a database of another program", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := Open(t.Context(), testingOptions(tt.dir(t)))
+			dir := tt.dir(t)
+			before, _ := os.ReadDir(dir)
+			s, err := Open(t.Context(), testingOptions(dir))
+			if after, _ := os.ReadDir(dir); tt.foreign && len(after) != len(before) {
+				t.Errorf("what is no store was changed: %v", after)
+			}
 			if err == nil {
 				s.Close()
 				t.Fatal("opened")

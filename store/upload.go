@@ -111,14 +111,18 @@ func (s *Store) takeTurn(ctx context.Context, name oci.Name, principal, id strin
 	if err != nil {
 		return nil, err
 	}
-	timeout := time.NewTimer(busyWait)
-	defer timeout.Stop()
 	select {
-	case <-u.turn:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timeout.C:
-		return nil, ErrUploadBusy
+	case <-u.turn: // also when ctx is done
+	default:
+		timeout := time.NewTimer(busyWait)
+		defer timeout.Stop()
+		select {
+		case <-u.turn:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timeout.C:
+			return nil, ErrUploadBusy
+		}
 	}
 	if u.ended {
 		u.turn <- struct{}{}
@@ -256,12 +260,17 @@ func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {
 	buffer := s.uploads.buffer()
 	defer s.uploads.buffers.Put(buffer)
 	for {
+		// Asked again and again: a large upload must leave room for the database to commit deletes.
+		if err := s.Writable(); err != nil {
+			return err
+		}
 		n, readErr := fill(r, buffer[:])
 		if n > 0 {
 			written, err := f.Write(buffer[:n])
 			if err != nil {
 				return err
 			}
+			s.space.spend(int64(written))
 			u.hash.Write(buffer[:written])
 			u.size.Add(int64(written))
 			u.progress.Store(s.now().Unix())
@@ -340,7 +349,7 @@ func (s *Store) endUpload(u *upload) {
 // diskError makes a full disk recognisable.
 func (s *Store) diskError(err error) error {
 	if durable.IsFull(err) {
-		return fmt.Errorf("%w: %w", ErrFull, err)
+		return s.full(err)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -96,6 +97,7 @@ type writer struct {
 	log   *slog.Logger
 	now   func() time.Time
 	probe func() error // says whether the disk takes writes: nil, a full disk, or another error
+	full  func(cause error) *stateError
 	queue chan *operation
 
 	failed atomic.Pointer[error] // set once by an I/O error: read-only until restart
@@ -109,8 +111,8 @@ type writer struct {
 	tx *tx
 }
 
-func newWriter(pool *sql.DB, log *slog.Logger, now func() time.Time, probe func() error) *writer {
-	w := &writer{pool: pool, log: log, now: now, probe: probe, queue: make(chan *operation, groupMax), stopped: make(chan struct{})}
+func newWriter(pool *sql.DB, log *slog.Logger, now func() time.Time, probe func() error, full func(error) *stateError) *writer {
+	w := &writer{pool: pool, log: log, now: now, probe: probe, full: full, queue: make(chan *operation, groupMax), stopped: make(chan struct{})}
 	go w.loop()
 	return w
 }
@@ -122,7 +124,7 @@ func (w *writer) do(run func(*tx) error) error {
 	w.closing.RLock()
 	if w.closed {
 		w.closing.RUnlock()
-		return fmt.Errorf("%w: it is closing", ErrReadOnly)
+		return &stateError{is: ErrReadOnly, sentence: ": it is closing"}
 	}
 	w.queue <- op
 	w.closing.RUnlock()
@@ -163,19 +165,23 @@ func (w *writer) loop() {
 
 // commit runs a group and answers each operation once. When something other than a refusal goes wrong, everything is
 // rolled back and each operation runs in a transaction of its own: one poisoned operation must not cost the others.
+// Not so after an I/O error: the commit may be on disk, and running it again would lie about what it found.
 func (w *writer) commit(group []*operation) {
 	answers, err := w.attempt(group)
-	if err != nil && len(group) > 1 {
-		for _, op := range group {
-			w.commit([]*operation{op})
+	if err != nil {
+		err = w.classify(err)
+		state, _ := errors.AsType[*stateError](err)
+		if len(group) > 1 && (state == nil || state.is == ErrFull && !state.uncertain) {
+			for _, op := range group {
+				w.commit([]*operation{op})
+			}
+			return
 		}
-		return
 	}
 	for i, op := range group {
-		switch {
-		case err != nil:
-			op.done <- w.classify(err)
-		default:
+		if err != nil {
+			op.done <- err
+		} else {
 			op.done <- answers[i]
 		}
 	}
@@ -264,6 +270,8 @@ func (w *writer) disconnect() {
 	for _, s := range w.tx.statements {
 		s.Close()
 	}
+	// The pool must not hand out the same connection again: what state it is in is not known.
+	_ = w.tx.conn.Raw(func(any) error { return driver.ErrBadConn })
 	w.tx.conn.Close()
 	w.tx = nil
 }
@@ -280,16 +288,21 @@ func (w *writer) classify(err error) error {
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_FULL:
-		return fmt.Errorf("%w: %w", ErrFull, err)
+		return w.full(err) // SQLite rolled back
 	case sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY:
 		// SQLite reports a full disk as an I/O error where it extends the -shm file.
 		if probe := w.probe(); probe != nil && durable.IsFull(probe) {
-			return fmt.Errorf("%w: %w", ErrFull, err)
+			full := w.full(err)
+			full.uncertain = true
+			return full
 		}
-		failed := fmt.Errorf("%w until restart, after a database error: %w", ErrReadOnly, err)
-		w.failed.Store(&failed)
+		failed := stateError{is: ErrReadOnly, sentence: " until restart, after a database error", cause: err}
+		later := error(&failed)
+		w.failed.Store(&later)
 		w.log.Error("database error, store is read-only until restart", "err", err)
-		return failed
+		now := failed
+		now.uncertain = true
+		return &now
 	}
 	return err
 }

@@ -1,13 +1,17 @@
 # Debian's containerd 1.6 with ctr. Sourced by matrix.sh.
 
-ctr() { timeout 120 ctr -n "$1" "${@:2}"; }
+ctr() { timeout 120 ctr -a /run/containerd-matrix.sock -n "$1" "${@:2}"; }
 
 containerd_start() {
-  # Isolated: what one namespace holds is not there for another, so a new namespace is an empty store.
+  # Its socket is not the usual one, which docker would take for its own. Isolated: what one namespace holds is not
+  # there for another, so a new namespace is an empty store.
   cat >"$S/config.toml" <<END
 version = 2
 root = "$S/root"
+state = "/run/containerd-matrix"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+[grpc]
+  address = "/run/containerd-matrix.sock"
 [plugins."io.containerd.metadata.v1.bolt"]
   content_sharing_policy = "isolated"
 END

@@ -2,23 +2,12 @@ package process
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"testing"
 	"time"
-)
-
-// Media types of what the tests push.
-const (
-	MediaTypeConfig = "application/vnd.oci.image.config.v1+json"
-	MediaTypeLayer  = "application/vnd.oci.image.layer.v1.tar"
-	MediaTypeImage  = "application/vnd.oci.image.manifest.v1+json"
-	MediaTypeIndex  = "application/vnd.oci.image.index.v1+json"
 )
 
 // A Client sends requests to one server.
@@ -51,11 +40,6 @@ func (c *Client) Do(method, path string, body []byte, headers ...string) (Answer
 	return c.send(method, path, r, headers)
 }
 
-// Stream is Do with a body of unknown length.
-func (c *Client) Stream(method, path string, body io.Reader, headers ...string) (Answer, error) {
-	return c.send(method, path, io.MultiReader(body), headers)
-}
-
 func (c *Client) send(method, path string, body io.Reader, headers []string) (Answer, error) {
 	request, err := http.NewRequest(method, c.URL+path, body)
 	if err != nil {
@@ -86,69 +70,6 @@ func (c *Client) Want(t *testing.T, status int, method, path string, body []byte
 	return answer
 }
 
-// Content is something to push: a blob, or a manifest when it has a media type.
-type Content struct {
-	Digest    string
-	MediaType string
-	Raw       []byte
-	Names     []string // digests that a manifest names
-}
-
-// Digest returns the sha256 digest of b.
-func Digest(b []byte) string {
-	sum := sha256.Sum256(b)
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
-// Blob returns raw as a blob.
-func Blob(raw []byte) Content { return Content{Digest: Digest(raw), Raw: raw} }
-
-type descriptor struct {
-	MediaType string `json:"mediaType"`
-	Digest    string `json:"digest"`
-	Size      int    `json:"size"`
-}
-
-// Image returns the manifest of an image.
-func Image(config Content, layers ...Content) Content {
-	m := struct {
-		SchemaVersion int          `json:"schemaVersion"`
-		MediaType     string       `json:"mediaType"`
-		Config        descriptor   `json:"config"`
-		Layers        []descriptor `json:"layers"`
-	}{2, MediaTypeImage, descriptor{MediaTypeConfig, config.Digest, len(config.Raw)}, []descriptor{}}
-	names := []string{config.Digest}
-	for _, layer := range layers {
-		m.Layers = append(m.Layers, descriptor{MediaTypeLayer, layer.Digest, len(layer.Raw)})
-		names = append(names, layer.Digest)
-	}
-	return manifest(MediaTypeImage, m, names)
-}
-
-// Index returns an index of manifests.
-func Index(manifests ...Content) Content {
-	m := struct {
-		SchemaVersion int          `json:"schemaVersion"`
-		MediaType     string       `json:"mediaType"`
-		Manifests     []descriptor `json:"manifests"`
-	}{2, MediaTypeIndex, []descriptor{}}
-	var names []string
-	for _, child := range manifests {
-		m.Manifests = append(m.Manifests, descriptor{child.MediaType, child.Digest, len(child.Raw)})
-		names = append(names, child.Digest)
-	}
-	return manifest(MediaTypeIndex, m, names)
-}
-
-// manifest marshals v with indentation, which a registry that re-marshals would lose.
-func manifest(mediaType string, v any, names []string) Content {
-	raw, err := json.MarshalIndent(v, "", "   ")
-	if err != nil {
-		panic(err) // strings and integers always marshal
-	}
-	return Content{Digest(raw), mediaType, raw, names}
-}
-
 // PushBlob pushes a blob in one POST.
 func (c *Client) PushBlob(t *testing.T, name string, blob Content) {
 	t.Helper()
@@ -163,17 +84,6 @@ func (c *Client) PushManifest(t *testing.T, name string, m Content, tags ...stri
 		path += "?" + url.Values{"tag": tags}.Encode()
 	}
 	c.Want(t, http.StatusCreated, http.MethodPut, path, m.Raw, "Content-Type", m.MediaType)
-}
-
-// PushImage pushes an image of a config and layers and returns its manifest.
-func (c *Client) PushImage(t *testing.T, name string, tags []string, blobs ...Content) Content {
-	t.Helper()
-	for _, b := range blobs {
-		c.PushBlob(t, name, b)
-	}
-	m := Image(blobs[0], blobs[1:]...)
-	c.PushManifest(t, name, m, tags...)
-	return m
 }
 
 // WantContent fails the test unless a reference is served with exactly the content.

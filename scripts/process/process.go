@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -122,6 +123,49 @@ func (c Command) Run(t *testing.T) Result {
 		t.Fatalf("%s: %v after %v\n%s", strings.Join(cmd.Args, " "), err, commandMax, stderr.String())
 	}
 	return Result{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
+}
+
+// Want runs the program and fails the test unless it exits with code and says every word.
+func (c Command) Want(t *testing.T, code int, words ...string) Result {
+	t.Helper()
+	r := c.Run(t)
+	what := "cubby " + strings.Join(c.Args, " ")
+	if r.Code != code {
+		t.Errorf("%s: exit %d, want %d\n%s%s", what, r.Code, code, r.Stdout, r.Stderr)
+	}
+	for _, word := range words {
+		if !strings.Contains(r.Stdout+r.Stderr, word) {
+			t.Errorf("%s does not say %q:\n%s%s", what, word, r.Stdout, r.Stderr)
+		}
+	}
+	return r
+}
+
+// Objects parses output of one JSON object a line.
+func (r Result) Objects(t *testing.T) (all []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(r.Stdout) {
+		var v map[string]any
+		if err := json.Unmarshal([]byte(line), &v); err != nil {
+			t.Fatalf("not JSON: %v\n%s", err, line)
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// WantRefused fails the test unless `cubby serve` on a directory ends by itself with 1 or 3, and says every word.
+func (c Command) WantRefused(t *testing.T, dir string, words ...string) {
+	t.Helper()
+	s := c.Launch(t, dir)
+	if state := s.Wait(t, stopMax); state.ExitCode() != 1 && state.ExitCode() != 3 {
+		t.Errorf("serve on %s: %v, want it refused", dir, state)
+	}
+	for _, word := range words {
+		if !strings.Contains(s.Log(), word) {
+			t.Errorf("serve on %s does not say %q:\n%s", dir, word, s.Log())
+		}
+	}
 }
 
 // A Server is a running `cubby serve`.
@@ -257,6 +301,44 @@ func (s *Server) Stop(t *testing.T) {
 	s.Signal(t, syscall.SIGTERM)
 	if state := s.Wait(t, stopMax); state.ExitCode() != 0 {
 		t.Errorf("serve on %s ended with %v, want exit status 0\n%s", s.dir, state, s.Log())
+	}
+}
+
+// StopListening asks the server to stop and returns when it takes no connections any more.
+func (s *Server) StopListening(t *testing.T) {
+	t.Helper()
+	s.Signal(t, syscall.SIGTERM)
+	Poll(t, stopMax, "the listener to close", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+}
+
+// Memory returns a field of /proc/PID/status in bytes: VmRSS, what the process uses now, or VmHWM, the peak of that.
+func (s *Server) Memory(t *testing.T, field string) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if n, err := fmt.Sscanf(line, field+": %d kB", &kib); n == 1 && err == nil {
+			return kib << 10
+		}
+	}
+	t.Fatalf("no %s in\n%s", field, status)
+	return 0
+}
+
+// ResetPeak begins VmHWM anew.
+func (s *Server) ResetPeak(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.PID(t)), []byte("5"), 0); err != nil {
+		t.Logf("the peak holds what came before: %v", err)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,12 +33,19 @@ func (c Call) On(suffix string) bool {
 
 // Is returns whether the call has one of the names.
 func (c Call) Is(names ...string) bool {
-	for _, name := range names {
-		if c.Name == name {
-			return true
-		}
+	return slices.Contains(names, c.Name)
+}
+
+// Path returns the path that a call like openat names, with the directory of its descriptor in front.
+func (c Call) Path() string {
+	m := tracePath.FindStringSubmatch(c.Args)
+	if m == nil {
+		return ""
 	}
-	return false
+	if path.IsAbs(m[2]) {
+		return m[2]
+	}
+	return path.Join(m[1], m[2])
 }
 
 // Strace returns a wrapper that traces system calls of all threads to a file.
@@ -49,6 +58,7 @@ var (
 	traceLine    = regexp.MustCompile(`^(\d+)\s+[\d.]+ (.*)$`)
 	traceWhole   = regexp.MustCompile(`^(\w+)\((.*)\)\s+= (-?\d+)`)
 	traceBegun   = regexp.MustCompile(`^(\w+)\((.*?),? ?<unfinished \.\.\.>$`)
+	tracePath    = regexp.MustCompile(`^(?:\w+<(.*?)>, )?"(.*?)"`)
 	traceResumed = regexp.MustCompile(`^<\.\.\. (\w+) resumed>(.*)\)\s+= (-?\d+)`)
 )
 

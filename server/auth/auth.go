@@ -102,14 +102,23 @@ func (p Policy) Authorize(who Principal, action Action, _ oci.Name) error {
 
 // isLocal reports whether a request was made on this machine and meant for it: the peer is loopback, the Host header
 // is a loopback name (else a web page could get in by DNS rebinding), and no proxy has touched it (a proxy on this
-// machine makes everybody's peer loopback).
+// machine makes everybody's peer loopback, and may put its own name for us into Host).
 func isLocal(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !peer.Addr().Unmap().IsLoopback() || !isLocalHost(r.Host) {
 		return false
 	}
+	// nginx as it comes speaks HTTP/1.0 to what is behind it and adds no header; no registry client does. A request
+	// line with a whole URL is for a proxy too, and its host would hide the Host header.
+	if !r.ProtoAtLeast(1, 1) || r.URL.Host != "" {
+		return false
+	}
 	for key := range r.Header {
-		if key == "Forwarded" || key == "Via" || key == "X-Real-Ip" || strings.HasPrefix(key, "X-Forwarded-") {
+		switch key {
+		case "Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip":
+			return false
+		}
+		if strings.HasPrefix(key, "X-Forwarded") {
 			return false
 		}
 	}

@@ -15,6 +15,13 @@ import (
 // maxDepth bounds the nesting of a manifest. Real ones nest 4 deep; encoding/json alone would allow 10 000.
 const maxDepth = 32
 
+// maxValues and maxNested bound the strings, numbers and words, and the objects and arrays, of a manifest. Decoded, an
+// empty object takes a hundred times its two bytes. An index of 10 000 entries has a tenth of this.
+const (
+	maxValues = 200_000
+	maxNested = 30_000
+)
+
 // structural are the keys that decide what a manifest is. A key that differs from one of them only in case is
 // refused: encoding/json would take it for the real one, other parsers would not (parser differentials).
 var structural = []string{
@@ -31,6 +38,8 @@ type walker struct {
 	// mentions is called for every string that is a supported digest, with the path of keys to it.
 	mentions func(path []string, dgst digest.Digest)
 	path     []string
+
+	values, nested int // so far
 }
 
 // walkJSON checks that raw is one JSON object without duplicate keys, ambiguous keys, deep nesting or trailing data,
@@ -110,8 +119,14 @@ func (w *walker) value(depth int) error {
 	if err != nil {
 		return err
 	}
+	if w.values++; w.values > maxValues {
+		return fmt.Errorf("it holds more than %d values", maxValues)
+	}
 	switch t := t.(type) {
 	case json.Delim:
+		if w.nested++; w.nested > maxNested {
+			return fmt.Errorf("it holds more than %d objects and arrays", maxNested)
+		}
 		if t == '{' {
 			return w.object(depth + 1)
 		}

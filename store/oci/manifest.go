@@ -94,8 +94,7 @@ func parseManifest(contentType string, raw []byte) (Manifest, error) {
 	}
 	m := Manifest{MediaType: given, Kind: KindOf(given), Raw: raw}
 	if m.Kind == KindOther {
-		m.other(raw, subjects, mentioned)
-		return m, nil
+		return m, m.other(raw, subjects, mentioned)
 	}
 	var f fields
 	if err := json.Unmarshal(raw, &f); err != nil {
@@ -130,7 +129,7 @@ func parseUntyped(raw []byte) (Manifest, error) {
 // check refuses manifests that contradict themselves or their Content-Type.
 func (f *fields) check(kind Kind, given string) error {
 	if f.MediaType != "" && f.MediaType != given {
-		return fmt.Errorf("its mediaType is %s, but its Content-Type is %s", quoteShort(f.MediaType), quoteShort(given))
+		return contradiction(f.MediaType, given)
 	}
 	if kind != KindArtifact && f.SchemaVersion != 2 {
 		return fmt.Errorf("its schemaVersion must be 2, not %d", f.SchemaVersion)
@@ -191,14 +190,20 @@ func (m *Manifest) descriptors(field string, ds []v1.Descriptor, manifest bool) 
 }
 
 // other takes over what an unknown media type mentions. It pins all of that and needs none of it.
-func (m *Manifest) other(raw []byte, subjects, mentioned []digest.Digest) {
-	var f struct {
-		ArtifactType string            `json:"artifactType"`
-		Annotations  map[string]string `json:"annotations"`
+func (m *Manifest) other(raw []byte, subjects, mentioned []digest.Digest) error {
+	// An unknown type may use these names for other things.
+	var f struct{ MediaType, ArtifactType, Annotations json.RawMessage }
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return err
 	}
-	// These fields are a courtesy to the referrers API; an unknown type may use the names for other things.
-	if err := json.Unmarshal(raw, &f); err == nil {
-		m.ArtifactType, m.Annotations = f.ArtifactType, f.Annotations
+	var mediaType string
+	if json.Unmarshal(f.MediaType, &mediaType) == nil && mediaType != "" && mediaType != m.MediaType {
+		return contradiction(mediaType, m.MediaType)
+	}
+	// A courtesy to the referrers API.
+	_ = json.Unmarshal(f.ArtifactType, &m.ArtifactType)
+	if json.Unmarshal(f.Annotations, &m.Annotations) != nil {
+		m.Annotations = nil
 	}
 	if len(subjects) > 0 {
 		m.Subject = subjects[0]
@@ -206,6 +211,11 @@ func (m *Manifest) other(raw []byte, subjects, mentioned []digest.Digest) {
 	for _, dgst := range mentioned {
 		m.refer(Referenced{Digest: dgst})
 	}
+	return nil
+}
+
+func contradiction(field, given string) error {
+	return fmt.Errorf("its mediaType is %s, but its Content-Type is %s", quoteShort(field), quoteShort(given))
 }
 
 // refer adds a reference, or strengthens the one that is there.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -191,4 +192,30 @@ func FuzzParseManifest(f *testing.F) {
 			t.Fatalf("read again: %v, %+v", err, again)
 		}
 	})
+}
+
+// TestParseManifestMemory: a hostile manifest must not cost a multiple of its size that counts.
+func TestParseManifestMemory(t *testing.T) {
+	fill := func(before, unit, after string) []byte {
+		n := (4<<20 - len(before) - len(after)) / (len(unit) + 1)
+		return []byte(before + strings.TrimSuffix(strings.Repeat(unit+",", n), ",") + after)
+	}
+	for name, raw := range map[string][]byte{
+		"empty layers":    fill(`{"schemaVersion":2,"config":{},"layers":[`, "{}", "]}"),
+		"empty manifests": fill(`{"schemaVersion":2,"manifests":[`, "{}", "]}"),
+		"numbers":         fill(`{"schemaVersion":2,"x":[`, "1", "]}"),
+		"nulls":           fill(`{"schemaVersion":2,"layers":[`, "null", "]}"),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, imageErr := ParseManifest(typeImage, raw)
+		_, indexErr := ParseManifest(typeIndex, raw)
+		runtime.ReadMemStats(&after)
+		if imageErr == nil || indexErr == nil {
+			t.Errorf("%s: accepted", name)
+		}
+		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 64<<20 {
+			t.Errorf("%s: %d MiB allocated for twice %d MiB", name, allocated>>20, len(raw)>>20)
+		}
+	}
 }
