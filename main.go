@@ -177,7 +177,7 @@ localhost, that no proxy has touched. Every flag can be given as a variable, --l
 	f.StringVar(&c.sparse, "sparse", "index", "accept manifests whose content is missing: none, index or all (`KIND`)")
 	f.Int64Var(&c.maxManifest, "max-manifest", server.DefaultMaxManifest, "largest manifest in `BYTES`, at least the default")
 	f.BoolVar(&c.noInit, "no-init", false, "refuse to make a new store")
-	f.BoolVar(&c.readOnly, "read-only", false, "serve pulls only")
+	f.BoolVar(&c.readOnly, "read-only", false, "serve pulls only (the data directory must be writable all the same)")
 	f.StringVar(&c.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn or error")
 	f.DurationVar(&c.grace, "grace", 5*time.Second, "let running requests finish for this `DURATION` when stopping")
 	return cmd
@@ -294,11 +294,10 @@ func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *s
 		host = "localhost:" + port
 	}
 	free, _ := st.Space()
-	fmt.Fprintf(w, "\nCubby %s at http://%s\nData in %s, %s free\n%s.\n", version, host, st.Dir(), size(free), anonymous.Describe())
+	fmt.Fprintf(w, "\nCubby %s at http://%s\nData in %s, %s free\n%s.\n", version, host, st.Dir(), size(free), anonymous.Describe(readOnly))
 	names, err := st.Names(ctx, "", 1)
 	switch {
 	case readOnly:
-		fmt.Fprintln(w, "Read-only: pushes and deletes are refused.")
 	case err == nil && len(names) > 0:
 		fmt.Fprintln(w, "\nSee what it holds with `cubby ls`.")
 	default:
@@ -378,6 +377,9 @@ func listCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			params, header := url.Values{}, "REPOSITORY\tTAGS\tSIZE\tPUSHED"
 			if len(args) == 1 {
+				if _, err := oci.ParseName(args[0]); err != nil {
+					return usageError(cmd, err)
+				}
 				params.Set("repo", args[0])
 				header = "TAG\tDIGEST\tSIZE\tPUSHED"
 			}
@@ -449,8 +451,11 @@ an index in the repository names is refused.
 	return cmd
 }
 
-// removeParams splits REPO[:TAG|@DIGEST].
+// removeParams splits REPO[:TAG|@DIGEST]. A host and port in front, as in the name that docker knows, is left out.
 func removeParams(s string) (url.Values, error) {
+	if host, rest, ok := strings.Cut(s, "/"); ok && strings.Contains(host, ":") {
+		s = rest
+	}
 	repo, dgst, hasDigest := strings.Cut(s, "@")
 	repo, tag, hasTag := strings.Cut(repo, ":")
 	params := url.Values{"repo": {repo}}

@@ -77,6 +77,7 @@ var table = []struct {
 	// Not 507: docker repeats a push after any 5xx, but a full disk does not get better by asking.
 	{store.ErrFull, http.StatusForbidden, codeDenied},
 	{store.ErrReadOnly, http.StatusMethodNotAllowed, codeUnsupported},
+	{store.ErrTarget, http.StatusConflict, codeUnsupported},
 	{auth.ErrUnauthorized, http.StatusUnauthorized, codeUnauthorized},
 	{auth.ErrDenied, http.StatusForbidden, codeDenied},
 	{errPathUnknown, http.StatusNotFound, codeUnsupported},

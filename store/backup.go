@@ -90,10 +90,10 @@ func (s *Store) Backup(ctx context.Context, dir string, progress func(done, tota
 // checkTarget refuses directories that hold something or lie inside the store.
 func (s *Store) checkTarget(dir string) error {
 	if !filepath.IsAbs(dir) {
-		return fmt.Errorf("backup directory %s must be an absolute path", dir)
+		return fmt.Errorf("%w: %s is not an absolute path", ErrTarget, dir)
 	}
 	if rel, err := filepath.Rel(s.dir, dir); err == nil && filepath.IsLocal(rel) {
-		return fmt.Errorf("backup directory %s lies inside the store %s", dir, s.dir)
+		return fmt.Errorf("%w: %s lies inside the store %s", ErrTarget, dir, s.dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return explainAccess(filepath.Dir(dir), err)
@@ -103,7 +103,7 @@ func (s *Store) checkTarget(dir string) error {
 		return explainAccess(dir, err)
 	}
 	if len(entries) > 0 {
-		return fmt.Errorf("backup directory %s is not empty; give a new one", dir)
+		return fmt.Errorf("%w: %s is not empty; give a new one", ErrTarget, dir)
 	}
 	return nil
 }

@@ -31,6 +31,7 @@ var (
 	ErrSizeMismatch        error = refusal("content does not match its length")
 	ErrInUse               error = refusal("content is in use")
 	ErrPrecondition        error = refusal("precondition failed")
+	ErrTarget              error = refusal("backup directory refused")
 )
 
 // These errors say why the store takes no writes. Reads go on.

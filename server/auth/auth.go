@@ -61,7 +61,13 @@ func ParseAnonymous(s string) (Anonymous, error) {
 }
 
 // Describe tells in a sentence who may do what.
-func (a Anonymous) Describe() string {
+func (a Anonymous) Describe(readOnly bool) string {
+	if readOnly {
+		if a == AnonymousNone {
+			return "Read-only: anyone on this machine may pull; nobody may push or delete"
+		}
+		return "Read-only: anyone who can reach it may pull; nobody may push or delete"
+	}
 	switch a {
 	case AnonymousPull:
 		return "Open: anyone on this machine may push, pull and delete; anyone who can reach it may pull"
@@ -96,8 +102,19 @@ func (p Policy) Authorize(who Principal, action Action, _ oci.Name) error {
 	if allowed {
 		return nil
 	}
-	return fmt.Errorf("%w: this registry is open to its own machine only, by the address localhost and not through a proxy; "+
-		"start it with --anonymous pull or --anonymous push to let others in", ErrUnauthorized)
+	return fmt.Errorf("%w: %s", ErrUnauthorized, p.Anonymous.refusal(action))
+}
+
+// refusal says what others than this machine may not do, and how to let them.
+func (a Anonymous) refusal(action Action) string {
+	const local = "by the address localhost and not through a proxy"
+	switch {
+	case a == AnonymousPull && action == Push:
+		return "only this registry's own machine may push, " + local + "; start it with --anonymous push to let others"
+	case a == AnonymousPull || a == AnonymousPush:
+		return "only this registry's own machine may do that, " + local
+	}
+	return "this registry is open to its own machine only, " + local + "; start it with --anonymous pull or --anonymous push to let others in"
 }
 
 // isLocal reports whether a request was made on this machine and meant for it: the peer is loopback, the Host header
