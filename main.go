@@ -246,12 +246,12 @@ func serve(ctx context.Context, c settings) error {
 	if onTerminal {
 		startText(ctx, os.Stderr, listeners, st, anonymous, c.readOnly)
 	}
-	err = run(ctx, log, srv, listeners, admin, server.Admin(st), c.grace)
+	err = run(ctx, log, &server.Tracker{Handler: srv}, listeners, admin, &server.Tracker{Handler: server.Admin(st)}, c.grace)
 	return errors.Join(err, st.Close())
 }
 
 // run serves until ctx is done or a listener fails, and then lets running requests finish within grace.
-func run(ctx context.Context, log *slog.Logger, srv *server.Server, listeners []net.Listener, admin net.Listener, commands http.Handler, grace time.Duration) error {
+func run(ctx context.Context, log *slog.Logger, srv *server.Tracker, listeners []net.Listener, admin net.Listener, commands *server.Tracker, grace time.Duration) error {
 	public, socket := server.HTTP(srv, log), server.HTTP(commands, log)
 	failed := make(chan error, len(listeners)+1)
 	for _, l := range listeners {
@@ -267,7 +267,7 @@ func run(ctx context.Context, log *slog.Logger, srv *server.Server, listeners []
 	stopping, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	// A running backup or check is not waited for: its client gets told by the broken connection.
-	go socket.Close()
+	socket.Close()
 	if shutdownErr := public.Shutdown(stopping); shutdownErr != nil {
 		log.Warn("requests cut off", "err", shutdownErr)
 		public.Close()
@@ -276,6 +276,7 @@ func run(ctx context.Context, log *slog.Logger, srv *server.Server, listeners []
 	waiting, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	srv.Wait(waiting)
+	commands.Wait(waiting)
 	return err
 }
 

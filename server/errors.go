@@ -89,6 +89,7 @@ var table = []struct {
 	{errCrossOrigin, http.StatusForbidden, codeDenied},
 	{errTimeout, http.StatusRequestTimeout, codeBlobUploadInvalid},
 	{errRange, http.StatusRequestedRangeNotSatisfiable, codeUnsupported},
+	{context.Canceled, http.StatusRequestTimeout, codeUnsupported}, // nobody waits for the answer
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, codeBlobUploadInvalid},
 	// Behind the rows for what can be wrong with a body in particular.
 	{store.ErrReceive, http.StatusBadRequest, codeBlobUploadInvalid},
@@ -125,7 +126,7 @@ func translate(err error) (status int, entries []apiError, internal bool) {
 // writeError answers a request with an error, and logs it if somebody should look. Nothing of the body may have been
 // sent yet.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if unknown, ok := errors.AsType[*store.NameUnknownError](err); ok {
+	if unknown, ok := errors.AsType[*store.NameUnknownError](err); ok && r.Method != http.MethodHead {
 		err = s.suggest(r, unknown)
 	}
 	status, entries, internal := translate(err)

@@ -17,8 +17,6 @@ const (
 	// progressTime is how long a connection may move less than progressBytes: 35 KiB/s, slower than any real client.
 	progressTime  = 30 * time.Second
 	progressBytes = 1 << 20
-	// bufferedBytes fit into a connection's buffers whether its peer reads or not: writing them needs no deadline.
-	bufferedBytes = 32 << 10
 )
 
 // A recorder is a ResponseWriter that remembers what was sent. It keeps the way to the kernel's sendfile open.
@@ -30,7 +28,10 @@ type recorder struct {
 }
 
 func newRecorder(w http.ResponseWriter) *recorder {
-	return &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
+	r := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
+	// That of the connection's last answer, which net/http was still to flush.
+	_ = r.control.SetWriteDeadline(time.Time{})
+	return r
 }
 
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
@@ -46,10 +47,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	if len(p) > bufferedBytes {
-		_ = r.control.SetWriteDeadline(time.Now().Add(progressTime * time.Duration(1+len(p)/progressBytes)))
-		defer r.control.SetWriteDeadline(time.Time{})
-	}
+	_ = r.control.SetWriteDeadline(time.Now().Add(progressTime * time.Duration(1+len(p)/progressBytes)))
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
 	return n, err
@@ -61,7 +59,6 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	defer r.control.SetWriteDeadline(time.Time{})
 	limited, ok := src.(*io.LimitedReader)
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
@@ -101,6 +98,12 @@ func limitBody(w http.ResponseWriter, r *http.Request) (finish func()) {
 	}
 	body := &requestBody{ReadCloser: r.Body, control: http.NewResponseController(w)}
 	r.Body = body
+	// Also when nobody reads it: net/http drains a body before it sends a large answer.
+	first := progressTime
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete {
+		first = drainTime // no such request has a body that anybody reads
+	}
+	_ = body.control.SetReadDeadline(time.Now().Add(first))
 	return func() {
 		if !body.ended {
 			_ = body.control.SetReadDeadline(time.Now().Add(drainTime))

@@ -19,7 +19,7 @@ const tagsMax = 100
 
 // getManifest serves GET and HEAD (end-3) with exactly the bytes and the media type that were put.
 func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, rt route) error {
-	m, err := s.store.Manifest(r.Context(), rt.name, rt.ref)
+	m, err := s.store.Manifest(r.Context(), rt.name, rt.ref, r.Method == http.MethodGet)
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, rt route) e
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	h.Set(headerContentLength, strconv.Itoa(len(m.Raw)))
+	h.Set(headerContentLength, strconv.FormatInt(m.Size, 10))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		// An error here means that the client has gone: the header is sent, nothing can be said.

@@ -244,6 +244,7 @@ func TestManifestInvalid(t *testing.T) {
 		{"bad subject", imageType, `{"schemaVersion":2,"config":` + config + `,"layers":[],"subject":{"digest":"x"}}`},
 		{"wrong type of field", imageType, `{"schemaVersion":"2","config":` + config + `,"layers":{}}`},
 		{"unknown type that contradicts", "application/vnd.x+json", `{"schemaVersion":2,"mediaType":"` + imageType + `","config":` + config + `,"layers":[],"manifests":[]}`},
+		{"unknown type that contradicts in another case", "application/vnd.x+json", `{"mediaType":"application/vnd.x+json","mediatype":"` + imageType + `"}`},
 		{"plain JSON that contradicts", "application/json", `{"schemaVersion":2,"mediaType":"` + imageType + `","config":` + config + `,"layers":[]}`},
 		{"schema 1", "application/vnd.docker.distribution.manifest.v1+prettyjws", `{"schemaVersion":1}`},
 		{"HTML", "text/html", `{"x":"<script>alert(1)</script>"}`},

@@ -135,15 +135,15 @@ func FuzzParseContentRange(f *testing.F) {
 	f.Add("0-99", int64(100))
 	f.Add("bytes 5-5/10", int64(-1))
 	f.Fuzz(func(t *testing.T, value string, length int64) {
-		start, err := parseContentRange(value, length)
+		start, n, err := parseContentRange(value, length)
 		if err != nil {
 			if _, _, internal := translate(err); internal {
 				t.Fatalf("parseContentRange(%q, %d) fails with an error that is no client's fault: %v", value, length, err)
 			}
 			return
 		}
-		if start < 0 {
-			t.Fatalf("parseContentRange(%q, %d) = %d", value, length, start)
+		if start < 0 || n < 1 || length >= 0 && n != length {
+			t.Fatalf("parseContentRange(%q, %d) = %d, %d", value, length, start, n)
 		}
 	})
 }

@@ -6,10 +6,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cubby/server/auth"
@@ -69,8 +71,7 @@ type Server struct {
 	router *httprouter.Router
 	origin *http.CrossOriginProtection
 
-	parsing chan struct{}  // holds a token for each manifest being parsed, which takes some times its size of memory
-	running sync.WaitGroup // requests
+	parsing chan struct{} // holds a token for each manifest being parsed, which takes some times its size of memory
 }
 
 // A handler serves one endpoint. It returns an error instead of writing one.
@@ -153,8 +154,6 @@ func (s *Server) routes() *httprouter.Router {
 
 // ServeHTTP answers one request and logs it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.running.Add(1)
-	defer s.running.Done()
 	rec := newRecorder(w)
 	defer limitBody(rec, r)()
 	start := time.Now()
@@ -175,19 +174,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.router.ServeHTTP(rec, r)
-}
-
-// Wait returns when no request runs any more, or ctx is done. Call it after the http.Server was closed.
-func (s *Server) Wait(ctx context.Context) {
-	idle := make(chan struct{})
-	go func() {
-		s.running.Wait()
-		close(idle)
-	}()
-	select {
-	case <-idle:
-	case <-ctx.Done():
-	}
 }
 
 // serveAPI finds the endpoint of a request, asks whether it may run, and runs it.
@@ -213,6 +199,12 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 			w.Header().Set(headerAllow, strings.Join(allowedMethods(path), ", "))
 			return fmt.Errorf("%w: %s is not possible here", errMethod, quoteMethod(r.Method))
 		}}
+	}
+	// No registry client sends these headers. With --anonymous push even a page of our own address may be somebody
+	// else's, by DNS rebinding.
+	if method != http.MethodGet && (r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "") {
+		s.writeError(w, r, fmt.Errorf("%w: the API is not for web pages", errCrossOrigin))
+		return
 	}
 	if err := s.policy.Authorize(s.policy.Identify(r), e.action, rt.name); err != nil {
 		s.writeError(w, r, err)
@@ -254,10 +246,53 @@ func (s *Server) frontPage(w http.ResponseWriter, _ *http.Request, _ httprouter.
 	fmt.Fprintf(w, "This is Cubby %s, a container and artifact registry. Its API is at /v2/. List what it holds with `cubby ls`.\n", s.version)
 }
 
+// A Tracker counts the requests that run in a handler.
+type Tracker struct {
+	http.Handler
+	running sync.WaitGroup
+}
+
+// ServeHTTP serves one request.
+func (t *Tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t.running.Add(1)
+	defer t.running.Done()
+	t.Handler.ServeHTTP(w, r)
+}
+
+// Wait returns when no request runs any more, or ctx is done. Call it after the http.Server was closed.
+func (t *Tracker) Wait(ctx context.Context) {
+	idle := make(chan struct{})
+	go func() {
+		t.running.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+// connectionsMax bounds the open connections. A listener that limits them would hide sendfile.
+const connectionsMax = 2000
+
 // HTTP returns an http.Server with the limits that protect it: time and size of headers, and idle connections. Bodies
 // have a progress deadline instead of a timeout, because a layer may take as long as it keeps moving.
+//
+// More than connectionsMax connections are closed unanswered: each upload under way holds a buffer.
 func HTTP(h http.Handler, log *slog.Logger) *http.Server {
+	var open atomic.Int64
+	limit := func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if open.Add(1) > connectionsMax {
+				c.Close() // the state becomes StateClosed
+			}
+		case http.StateClosed, http.StateHijacked:
+			open.Add(-1)
+		}
+	}
 	return &http.Server{
+		ConnState:         limit,
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,

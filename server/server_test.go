@@ -270,7 +270,10 @@ func TestCrossOrigin(t *testing.T) {
 	r.want(403, codeDenied, "DELETE", "/v2/a/manifests/1", nil, "Origin", "https://evil.example")
 	r.want(403, codeDenied, "POST", "/v2/a/blobs/uploads/", nil, "Sec-Fetch-Site", "cross-site")
 	r.want(200, "", "GET", "/v2/a/manifests/1", nil, "Sec-Fetch-Site", "cross-site")
-	r.want(202, "", "DELETE", "/v2/a/manifests/1", nil, "Sec-Fetch-Site", "same-origin")
+	// By DNS rebinding a page elsewhere is of the same origin.
+	r.want(403, codeDenied, "DELETE", "/v2/a/manifests/1", nil, "Sec-Fetch-Site", "same-origin")
+	r.want(403, codeDenied, "DELETE", "/v2/a/manifests/1", nil, "Origin", r.url)
+	r.want(202, "", "DELETE", "/v2/a/manifests/1", nil)
 }
 
 func TestReady(t *testing.T) {
@@ -337,12 +340,14 @@ func TestRawRequests(t *testing.T) {
 // TestBodyThatNeverComes: a request whose body is announced and not sent is answered or cut soon, whoever reads it.
 func TestBodyThatNeverComes(t *testing.T) {
 	r := newRegistry(t)
+	r.pushImage("a", "large", "x", `,"annotations":{"x":"`+strings.Repeat("y", 20_000)+`"}`)
 	for _, head := range []string{
 		"GET /-/healthz HTTP/1.1\r\nHost: localhost",
 		"GET / HTTP/1.1\r\nHost: localhost",
 		"POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: evil.example",
 		"PATCH /v2/a/blobs/uploads/unknown HTTP/1.1\r\nHost: localhost",
 		"GET /nothing HTTP/1.1\r\nHost: localhost",
+		"GET /v2/a/manifests/large HTTP/1.1\r\nHost: localhost",
 	} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 		if err != nil {

@@ -83,7 +83,7 @@ func (s *Server) mountBlob(w http.ResponseWriter, r *http.Request, rt route, que
 		if from, err := oci.ParseName(query.Get("from")); err == nil {
 			candidates = append(candidates, from)
 		}
-	} else if candidates, err = s.store.BlobRepositories(r.Context(), dgst, "", 100); err != nil {
+	} else if candidates, err = s.store.BlobRepositories(r.Context(), dgst, 100); err != nil {
 		return false, err
 	}
 	who := s.policy.Identify(r)
@@ -104,11 +104,11 @@ func (s *Server) mountBlob(w http.ResponseWriter, r *http.Request, rt route, que
 
 // patchUpload serves end-5: with Content-Range a chunk, without it whatever follows.
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	start, err := chunkStart(r)
+	start, body, err := chunkOf(r)
 	if err != nil {
 		return err
 	}
-	size, err := s.store.WriteUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, r.Body)
+	size, err := s.store.WriteUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, body)
 	if err != nil {
 		return sessionError(w, rt, err)
 	}
@@ -126,11 +126,11 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, rt route) err
 	if err != nil {
 		return err
 	}
-	start, err := chunkStart(r)
+	start, body, err := chunkOf(r)
 	if err != nil {
 		return err
 	}
-	if err := s.store.FinishUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, r.Body, dgst); err != nil {
+	if err := s.store.FinishUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, body, dgst); err != nil {
 		return sessionError(w, rt, err)
 	}
 	writeBlobCreated(w, rt.name, dgst)
@@ -159,36 +159,67 @@ func (s *Server) deleteUpload(w http.ResponseWriter, r *http.Request, rt route) 
 // contentRange is the form of the spec (end-5); some clients put the unit in front.
 var contentRange = regexp.MustCompile(`^(?:bytes[ =])?([0-9]{1,18})-([0-9]{1,18})(?:/(?:[0-9]{1,18}|\*))?$`)
 
-// chunkStart returns where the chunk of a request says it begins, or -1 when it does not say.
-func chunkStart(r *http.Request) (int64, error) {
+// chunkOf returns where the chunk of a request says it begins, or -1 when it does not say, and its bytes.
+func chunkOf(r *http.Request) (start int64, body io.Reader, err error) {
 	value := r.Header.Get(headerContentRange)
 	if value == "" {
-		return -1, nil
+		return -1, r.Body, nil
 	}
-	return parseContentRange(value, r.ContentLength)
+	start, length, err := parseContentRange(value, r.ContentLength)
+	if err != nil {
+		return 0, nil, err
+	}
+	return start, &exactReader{r: r.Body, left: length}, nil
+}
+
+// An exactReader fails when its source is longer or shorter than a Content-Range said. It matters for bodies whose
+// length is not known beforehand.
+type exactReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (e *exactReader) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		var extra [1]byte
+		if n, _ := io.ReadFull(e.r, extra[:]); n > 0 {
+			return 0, fmt.Errorf("%w: the body is longer than its Content-Range", store.ErrSizeMismatch)
+		}
+		return 0, io.EOF
+	}
+	n, err := e.r.Read(p[:min(int64(len(p)), e.left)])
+	e.left -= int64(n)
+	if errors.Is(err, io.EOF) && e.left > 0 {
+		return n, fmt.Errorf("%w: the body is shorter than its Content-Range", store.ErrSizeMismatch)
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil // said by the next call
+	}
+	return n, err
 }
 
 // parseContentRange checks a Content-Range against the length of the body, -1 when it is not known beforehand.
-func parseContentRange(value string, length int64) (start int64, err error) {
+func parseContentRange(value string, contentLength int64) (start, length int64, err error) {
 	m := contentRange.FindStringSubmatch(value)
 	if m == nil {
-		return 0, fmt.Errorf("%w: %.80q is not of the form first-last", errContentRange, value)
+		return 0, 0, fmt.Errorf("%w: %.80q is not of the form first-last", errContentRange, value)
 	}
 	start, err = strconv.ParseInt(m[1], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errContentRange, err)
+		return 0, 0, fmt.Errorf("%w: %w", errContentRange, err)
 	}
 	end, err := strconv.ParseInt(m[2], 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", errContentRange, err)
+		return 0, 0, fmt.Errorf("%w: %w", errContentRange, err)
 	}
 	if end < start {
-		return 0, fmt.Errorf("%w: %.80q ends before it begins", errContentRange, value)
+		return 0, 0, fmt.Errorf("%w: %.80q ends before it begins", errContentRange, value)
 	}
-	if want := end - start + 1; length >= 0 && length != want {
-		return 0, fmt.Errorf("%w: Content-Range says %d bytes, Content-Length %d", store.ErrSizeMismatch, want, length)
+	length = end - start + 1
+	if contentLength >= 0 && contentLength != length {
+		return 0, 0, fmt.Errorf("%w: Content-Range says %d bytes, Content-Length %d", store.ErrSizeMismatch, length, contentLength)
 	}
-	return start, nil
+	return start, length, nil
 }
 
 // sessionError adds to a refusal where the session is.

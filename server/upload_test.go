@@ -143,6 +143,20 @@ func TestUploads(t *testing.T) {
 			r.want(400, codeSizeInvalid, "PATCH", location, content, headerContentRange, "0-99")
 			r.want(204, "", "GET", location, nil)
 		}},
+		{"end-5 a body of unknown length must fit its Content-Range", func(t *testing.T, r *registry) {
+			for _, n := range []int{50, 150} {
+				location := r.start("a/b", "")
+				a := r.do("PATCH", location, io.MultiReader(bytes.NewReader(content[:n])), headerContentRange, "0-99")
+				if a.StatusCode != 400 || a.codes(t)[0] != codeSizeInvalid {
+					t.Errorf("%d bytes for 0-99: %d %s", n, a.StatusCode, a.body)
+				}
+			}
+			location := r.start("a/b", "")
+			if a := r.do("PATCH", location, io.MultiReader(bytes.NewReader(content)), headerContentRange, "0-3199"); a.StatusCode != 202 {
+				t.Errorf("whole: %d %s", a.StatusCode, a.body)
+			}
+			r.want(201, "", "PUT", location+"?digest="+sha256, []byte{})
+		}},
 		{"end-13 end-14 status and cancel", func(t *testing.T, r *registry) {
 			location := r.start("a/b", "")
 			r.want(202, "", "PATCH", location, content)

@@ -151,10 +151,14 @@ func (t *tx) linkBlob(name oci.Name, id int64) error {
 	if err != nil {
 		return err
 	}
+	until := t.now + int64(Lease.Seconds())
+	// First the common case: counting would look at every manifest that names it.
+	n, err := t.exec(`UPDATE repository_blobs SET keep_until = max(keep_until, ?3) WHERE repository = ?1 AND blob = ?2`, repository, id, until)
+	if err != nil || n > 0 {
+		return err
+	}
 	_, err = t.exec(`INSERT INTO repository_blobs (repository, blob, refs, keep_until)
-		VALUES (?1, ?2, (SELECT count(*) FROM manifest_references WHERE repository = ?1 AND target = ?2), ?3)
-		ON CONFLICT (repository, blob) DO UPDATE SET keep_until = max(keep_until, excluded.keep_until)`,
-		repository, id, t.now+int64(Lease.Seconds()))
+		VALUES (?1, ?2, (SELECT count(*) FROM manifest_references WHERE repository = ?1 AND target = ?2), ?3)`, repository, id, until)
 	return err
 }
 
@@ -181,11 +185,10 @@ func (s *Store) MountBlob(ctx context.Context, from, to oci.Name, dgst digest.Di
 	})
 }
 
-// BlobRepositories returns the names of at most n repositories through which a blob is readable, in byte order
-// after last.
-func (s *Store) BlobRepositories(ctx context.Context, dgst digest.Digest, last string, n int) ([]oci.Name, error) {
+// BlobRepositories returns the names of at most n repositories through which a blob is readable, in no order.
+func (s *Store) BlobRepositories(ctx context.Context, dgst digest.Digest, n int) ([]oci.Name, error) {
 	return collect(ctx, s.db, scanName, `SELECT r.name FROM digests d JOIN repository_blobs rb ON rb.blob = d.id
-		JOIN repositories r ON r.id = rb.repository WHERE d.digest = ? AND r.name > ? ORDER BY r.name LIMIT ?`, dgst.String(), last, n)
+		JOIN repositories r ON r.id = rb.repository WHERE d.digest = ? LIMIT ?`, dgst.String(), n)
 }
 
 // DeleteBlob takes a blob out of a repository (end-10), whatever lease it has. It is ErrBlobUnknown when it is not
@@ -252,7 +255,8 @@ func (t *tx) inUse(repository, target int64, dgst digest.Digest) error {
 // unlinkBlob removes the file of a blob whose row is committed gone. Under the digest's lock it checks that no row
 // came back. A failure, or a crash before it, leaves an orphan file: garbage, not damage, so it is only logged.
 func (s *Store) unlinkBlob(ctx context.Context, dgst digest.Digest) {
-	if s.pins.postpone(dgst) {
+	// After a database error a row may come back from the write-ahead log at the next start.
+	if s.w.failed.Load() != nil {
 		return
 	}
 	unlock := s.digests.lock(dgst)
@@ -260,7 +264,7 @@ func (s *Store) unlinkBlob(ctx context.Context, dgst digest.Digest) {
 	var back bool
 	err := s.db.queryRow(ctx, `SELECT EXISTS (SELECT 1 FROM blobs b JOIN digests d ON d.id = b.digest WHERE d.digest = ?)`,
 		dgst.String()).Scan(&back)
-	if err == nil && !back {
+	if err == nil && !back && !s.pins.postpone(dgst) {
 		err = s.blobs.Remove(blobPath(dgst))
 	}
 	if err != nil {

@@ -348,7 +348,7 @@ func TestUploadsExpire(t *testing.T) {
 		empty, full bool
 	}{{59 * time.Minute, true, true}, {2 * time.Hour, false, true}, {23 * time.Hour, false, true}, {25 * time.Hour, false, false}} {
 		c.now = time.Unix(1_000_000, 0).Add(tt.after)
-		s.uploads.expire(s)
+		s.uploads.expire(t.Context(), s)
 		if there(empty) != tt.empty || there(full) != tt.full {
 			t.Errorf("after %v: empty %v, full %v; want %v, %v", tt.after, there(empty), there(full), tt.empty, tt.full)
 		}
@@ -400,8 +400,12 @@ func TestRefusedCommitLeavesNoFile(t *testing.T) {
 		o := testingOptions(t.TempDir())
 		o.hook = func(step durable.Step, name string) error {
 			if armed && step == durable.StepSyncDir && strings.HasPrefix(name, "sha256/") {
-				err := error(&stateError{is: ErrFull, uncertain: uncertain})
-				s.w.failed.Store(&err)
+				if uncertain {
+					err := error(&stateError{is: ErrReadOnly, uncertain: true})
+					s.w.failed.Store(&err)
+				} else {
+					s.w.close()
+				}
 			}
 			return nil
 		}
@@ -409,7 +413,7 @@ func TestRefusedCommitLeavesNoFile(t *testing.T) {
 		mustPush(t, s, "a", "first")
 		armed = true
 		dgst, err := push(t, s, "a", []byte("content"))
-		if !errors.Is(err, ErrFull) {
+		if !errors.Is(err, ErrReadOnly) {
 			t.Fatalf("push: %v", err)
 		}
 		_, err = os.Stat(filepath.Join(s.dir, "blobs", blobPath(dgst)))

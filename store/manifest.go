@@ -22,16 +22,19 @@ type Manifest struct {
 	Digest    digest.Digest
 	MediaType string
 	Subject   digest.Digest // "" when it has none
+	Size      int64         // bytes
 	PushedAt  time.Time
-	Raw       []byte
+	Raw       []byte // nil when it was not asked for
 }
 
-// Manifest returns the manifest that a reference names (end-3). It is ErrNameUnknown when the repository does not
+// Manifest returns the manifest that a reference names (end-3), with its bytes if raw is set. It is ErrNameUnknown when the repository does not
 // exist, else ErrManifestUnknown when the reference does not.
-func (s *Store) Manifest(ctx context.Context, name oci.Name, ref oci.Reference) (Manifest, error) {
-	const columns = `SELECT d.digest, m.media_type, m.pushed_at, COALESCE(sub.digest, ''), mb.body `
-	const rest = ` JOIN digests d ON d.id = m.digest JOIN manifest_bodies mb ON mb.manifest = m.id
-		LEFT JOIN digests sub ON sub.id = m.subject `
+func (s *Store) Manifest(ctx context.Context, name oci.Name, ref oci.Reference, raw bool) (Manifest, error) {
+	columns := `SELECT d.digest, m.media_type, m.pushed_at, m.size, COALESCE(sub.digest, ''), NULL `
+	if raw {
+		columns = `SELECT d.digest, m.media_type, m.pushed_at, m.size, COALESCE(sub.digest, ''), (SELECT mb.body FROM manifest_bodies mb WHERE mb.manifest = m.id) `
+	}
+	const rest = ` JOIN digests d ON d.id = m.digest LEFT JOIN digests sub ON sub.id = m.subject `
 	var r row
 	if ref.IsDigest() {
 		r = s.db.queryRow(ctx, columns+`FROM repositories r JOIN digests x JOIN manifests m ON m.repository = r.id AND m.digest = x.id`+
@@ -42,7 +45,7 @@ func (s *Store) Manifest(ctx context.Context, name oci.Name, ref oci.Reference) 
 	}
 	var m Manifest
 	var pushed int64
-	err := r.Scan(&m.Digest, &m.MediaType, &pushed, &m.Subject, &m.Raw)
+	err := r.Scan(&m.Digest, &m.MediaType, &pushed, &m.Size, &m.Subject, &m.Raw)
 	m.PushedAt = time.Unix(pushed, 0)
 	if errors.Is(err, sql.ErrNoRows) {
 		if _, err := repositoryID(ctx, s.db, name); err != nil {
@@ -98,6 +101,16 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 	damaged, err := s.damaged(ctx, p)
 	if err != nil {
 		return nil, err
+	}
+	// Most refusals need no transaction.
+	if len(damaged) > 0 && !p.Sparse.allows(p.Manifest.Kind) {
+		e := &MissingError{}
+		for _, ref := range p.Manifest.References {
+			if damaged[ref.Digest] {
+				e.Digests = append(e.Digests, ref.Digest)
+			}
+		}
+		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
 	err = s.add(func(t *tx) error {
 		absent, err := t.putManifest(p, damaged)

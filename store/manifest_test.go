@@ -97,7 +97,7 @@ func TestBackup(t *testing.T) {
 			t.Errorf("blob in the copy: %v", err)
 		}
 	}
-	if _, err := copied.Manifest(t.Context(), name("a"), oci.Reference{Tag: tag("1")}); err != nil {
+	if _, err := copied.Manifest(t.Context(), name("a"), oci.Reference{Tag: tag("1")}, true); err != nil {
 		t.Errorf("tag in the copy: %v", err)
 	}
 	// The copy is its own: what happens to it does not touch the store.

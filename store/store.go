@@ -113,11 +113,15 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s.w = newWriter(s.db.write, s.log, s.now, s.probe, s.full)
-	if err := s.settle(ctx, found); err != nil {
+	if err := s.settle(ctx, found, o.Create); err != nil {
 		return nil, err
 	}
 	if !o.ReadOnly {
 		if s.fanOut, err = openFanOut(s.blobs); err != nil {
+			return nil, err
+		}
+		// The names of the database and of blobs/ themselves: an earlier process may have been killed before this.
+		if err := s.data.SyncDir("."); err != nil {
 			return nil, err
 		}
 	}
@@ -125,7 +129,9 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.background.Go(func() { s.uploads.tend(ctx, s) })
+	if !o.ReadOnly {
+		s.background.Go(func() { s.uploads.tend(ctx, s) })
+	}
 	return s, nil
 }
 
@@ -170,7 +176,7 @@ func prepareDir(o Options) error {
 	info, err := os.Stat(o.Dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && o.Create:
-		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		if err := makeDurable(o.Dir); err != nil {
 			return explainAccess(filepath.Dir(o.Dir), err)
 		}
 	case errors.Is(err, fs.ErrNotExist):
@@ -185,6 +191,24 @@ func prepareDir(o Options) error {
 		if err == nil && name != "" {
 			return fmt.Errorf("%s is on a network file system (%s), where SQLite loses data; give a local directory with --data", path, name)
 		}
+	}
+	return nil
+}
+
+// makeDurable makes a directory and what is missing above it, so that it survives a power cut.
+func makeDurable(dir string) error {
+	parent := filepath.Dir(dir)
+	if _, err := os.Stat(parent); errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := makeDurable(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	// Of a directory that we may enter but not read, only the file system knows.
+	if err := syncPath(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
 	return nil
 }
@@ -273,7 +297,7 @@ func (s *Store) openFiles(o Options) (err error) {
 
 // settle compares the database with the sentinel and completes a first start. The database comes first and the
 // sentinel last, so a first start that was cut leaves a database without content and no sentinel: it is completed.
-func (s *Store) settle(ctx context.Context, f found) error {
+func (s *Store) settle(ctx context.Context, f found, create bool) error {
 	var inUse bool
 	err := s.db.queryRow(ctx, `SELECT COALESCE((SELECT id FROM store), ''),
 		EXISTS (SELECT 1 FROM blobs) OR EXISTS (SELECT 1 FROM manifests)`).Scan(&s.id, &inUse)
@@ -287,6 +311,9 @@ func (s *Store) settle(ctx context.Context, f found) error {
 	case inUse:
 		return fmt.Errorf("%s knows content but %s has no %s: is a volume not mounted? Mount it and start again",
 			filepath.Join(s.dir, fileDB), filepath.Join(s.dir, dirBlobs), fileSentinel)
+	}
+	if !create {
+		return fmt.Errorf("%w in %s: its first start was cut; cubby serve completes it", ErrNoStore, s.dir)
 	}
 	s.log.Warn("first start, making a new store", "dir", s.dir)
 	if s.id == "" {
@@ -303,10 +330,7 @@ func (s *Store) settle(ctx context.Context, f found) error {
 	if err != nil {
 		return err
 	}
-	if err := s.blobs.WriteFile(fileSentinel, ".", b); err != nil {
-		return err
-	}
-	return s.data.SyncDir(".")
+	return s.blobs.WriteFile(fileSentinel, ".", b)
 }
 
 // fanOut makes the directories that blobs are renamed into when they are first needed: 512 empty ones would cost 2 MB

@@ -26,7 +26,7 @@ const (
 	// uploadsMax bounds the open sessions; an idle one costs about a kilobyte of memory and no file descriptor.
 	uploadsMax = 10_000
 	// uploadBuffer is the memory of a running upload, in bytes.
-	uploadBuffer = 256 << 10
+	uploadBuffer = 64 << 10
 	// busyWait is how long a request waits for another one on the same session. A client whose connection broke
 	// comes back before the server has seen the end of the first request.
 	busyWait = 3 * time.Second
@@ -45,11 +45,11 @@ type upload struct {
 	algorithm digest.Algorithm
 	hash      hash.Hash // over the first size bytes; nil until re-hashed after a restart
 	exists    bool      // its file was created
-	persisted int64     // size in its row, -1 when it has none
 	ended     bool      // finished or cancelled while somebody waited for the turn
 
-	size     atomic.Int64 // bytes received
-	progress atomic.Int64 // unix seconds
+	size      atomic.Int64 // bytes received
+	progress  atomic.Int64 // unix seconds
+	persisted atomic.Int64 // size in its row, -1 when it has none
 }
 
 func (u *upload) path() string { return dirUploads + "/" + u.id }
@@ -73,15 +73,45 @@ func (s *Store) StartUpload(name oci.Name, principal string, algorithm digest.Al
 	u.progress.Store(s.now().Unix())
 	s.uploads.mu.Lock()
 	defer s.uploads.mu.Unlock()
-	if len(s.uploads.all) >= uploadsMax {
+	if len(s.uploads.all) >= uploadsMax && !s.uploads.evict(u.progress.Load()) {
 		return "", ErrUploadsTooMany
 	}
 	s.uploads.all[u.id] = u
 	return u.id, nil
 }
 
+// evictAfter is how long a session must have been idle to make room for another.
+const evictAfter = time.Minute
+
+// evict ends the session that never got a byte and is idle for longest, so that whoever opens sessions and forgets them
+// does not lock the others out. The caller holds mu.
+func (us *uploads) evict(now int64) bool {
+	var oldest *upload
+	for _, u := range us.all {
+		if u.size.Load() == 0 && u.progress.Load() < now-int64(evictAfter.Seconds()) && (oldest == nil || u.progress.Load() < oldest.progress.Load()) {
+			oldest = u
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	select {
+	case <-oldest.turn:
+		// It may have got bytes since.
+		if ended := oldest.size.Load() == 0 && !oldest.exists; ended {
+			oldest.ended = true
+			delete(us.all, oldest.id)
+		}
+		oldest.turn <- struct{}{}
+		return oldest.ended
+	default:
+		return false
+	}
+}
+
 func newUpload(id string, name oci.Name, principal string, algorithm digest.Algorithm) *upload {
-	u := &upload{id: id, name: name, principal: principal, algorithm: algorithm, turn: make(chan struct{}, 1), persisted: -1}
+	u := &upload{id: id, name: name, principal: principal, algorithm: algorithm, turn: make(chan struct{}, 1)}
+	u.persisted.Store(-1)
 	u.turn <- struct{}{}
 	return u
 }
@@ -334,7 +364,7 @@ func (s *Store) endUpload(u *upload) {
 			s.log.Warn("upload left behind", "upload", u.id, "err", err)
 		}
 	}
-	if u.persisted < 0 || s.readOnly {
+	if u.persisted.Load() < 0 || s.readOnly {
 		return
 	}
 	err := s.w.do(func(t *tx) error {
@@ -373,7 +403,8 @@ func (us *uploads) load(ctx context.Context, s *Store) error {
 			return nil, err
 		}
 		u := newUpload(id, n, principal, a)
-		u.exists, u.persisted = true, size
+		u.exists = true
+		u.persisted.Store(size)
 		u.size.Store(size)
 		u.progress.Store(progress)
 		return u, nil
@@ -429,7 +460,7 @@ func (us *uploads) tend(ctx context.Context, s *Store) {
 		if err := us.persist(s, persistAfter); err != nil {
 			s.log.Warn("upload sessions not saved; a restart would lose them", "err", err)
 		}
-		us.expire(s)
+		us.expire(ctx, s)
 	}
 }
 
@@ -455,54 +486,63 @@ func (us *uploads) idle(pick func(*upload) bool) []*upload {
 	return picked
 }
 
-// persist writes the rows of sessions that hold bytes and had no progress for a while, all in one transaction.
+// persist writes the rows of sessions that hold bytes and had no progress for a while, all in one transaction. It does
+// not take their turns, which a client would have to wait for: a row that is behind is as good, and one whose session
+// ended meanwhile is removed at the next start.
 func (us *uploads) persist(s *Store, quiet time.Duration) error {
 	if s.readOnly {
 		return nil
 	}
 	before := s.now().Add(-quiet).Unix()
-	due := us.idle(func(u *upload) bool { return u.size.Load() > 0 && u.progress.Load() <= before })
-	defer func() {
-		for _, u := range due {
-			u.turn <- struct{}{}
-		}
-	}()
-	var changed []*upload
-	for _, u := range due {
-		if u.persisted != u.size.Load() {
-			changed = append(changed, u)
+	type row struct {
+		*upload
+		size, progress int64
+	}
+	var due []row
+	us.mu.Lock()
+	for _, u := range us.all {
+		r := row{u, u.size.Load(), u.progress.Load()}
+		if r.size > 0 && r.size != u.persisted.Load() && r.progress <= before {
+			due = append(due, r)
 		}
 	}
-	if len(changed) == 0 {
+	us.mu.Unlock()
+	if len(due) == 0 {
 		return nil
 	}
+	for _, r := range due {
+		r.persisted.Store(r.size) // before the commit: a session that ends now must remove its row
+	}
 	err := s.w.do(func(t *tx) error {
-		for _, u := range changed {
+		for _, r := range due {
 			if _, err := t.exec(`INSERT INTO uploads (id, repository, principal, algorithm, size, progress_at) VALUES (?, ?, ?, ?, ?, ?)
 				ON CONFLICT (id) DO UPDATE SET size = excluded.size, progress_at = excluded.progress_at`,
-				u.id, u.name.String(), u.principal, u.algorithm.String(), u.size.Load(), u.progress.Load()); err != nil {
+				r.id, r.name.String(), r.principal, r.algorithm.String(), r.size, r.progress); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return err
+		for _, r := range due {
+			r.persisted.Store(0) // it may have a row; write it again
+		}
 	}
-	for _, u := range changed {
-		u.persisted = u.size.Load()
-	}
-	return nil
+	return err
 }
 
 // expire ends sessions without progress.
-func (us *uploads) expire(s *Store) {
+func (us *uploads) expire(ctx context.Context, s *Store) {
 	now := s.now()
 	expired := us.idle(func(u *upload) bool {
 		age := now.Sub(time.Unix(u.progress.Load(), 0))
 		return age > uploadExpiry || age > emptyExpiry && u.size.Load() == 0
 	})
 	for _, u := range expired {
+		if ctx.Err() != nil {
+			u.turn <- struct{}{}
+			continue
+		}
 		s.log.Info("upload session expired", "repo", u.name.String(), "upload", u.id, "bytes", u.size.Load())
 		s.endUpload(u)
 		u.turn <- struct{}{}

@@ -72,7 +72,7 @@ func (w *walker) object(depth int) error {
 		return fmt.Errorf("it nests deeper than %d", maxDepth)
 	}
 	// Keys of annotations are free words, so only exact duplicates are wrong there.
-	free := !w.strict || len(w.path) > 0 && w.path[len(w.path)-1] == "annotations"
+	free := !w.strict && depth > 1 || len(w.path) > 0 && w.path[len(w.path)-1] == "annotations"
 	seen := make(map[string]struct{})
 	for w.dec.More() {
 		t, err := w.dec.Token()
@@ -82,10 +82,12 @@ func (w *walker) object(depth int) error {
 		key := t.(string) // the decoder guarantees string keys
 		folded := key
 		if !free {
-			if err := checkKey(key); err != nil {
+			if err := w.checkKey(key); err != nil {
 				return err
 			}
-			folded = strings.ToLower(key)
+			if w.strict {
+				folded = strings.ToLower(key)
+			}
 		}
 		if _, ok := seen[folded]; ok {
 			return fmt.Errorf("key %s appears twice", quoteShort(key))
@@ -139,8 +141,12 @@ func (w *walker) value(depth int) error {
 	return nil
 }
 
-func checkKey(key string) error {
-	for _, s := range structural {
+func (w *walker) checkKey(key string) error {
+	keys := structural
+	if !w.strict {
+		keys = []string{"mediaType"} // what decides how an unknown type is taken
+	}
+	for _, s := range keys {
 		if key != s && strings.EqualFold(key, s) {
 			return fmt.Errorf("key %s must be spelled %q", quoteShort(key), s)
 		}
