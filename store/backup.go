@@ -30,18 +30,31 @@ type BackupReport struct {
 //
 // Order: pin the files, so that deletes may commit but nothing is unlinked; then the database, then the blobs that this
 // snapshot names, each compared with its digest; the sentinel last, so that a backup that was cut does not start.
+//
+// What a failed backup wrote is removed, so that it can be tried again.
 func (s *Store) Backup(ctx context.Context, dir string, progress func(done, total int64)) (BackupReport, error) {
-	var report BackupReport
 	if err := s.checkTarget(dir); err != nil {
-		return report, err
+		return BackupReport{}, err
 	}
 	release := s.pin()
 	defer release()
+	report, err := s.backup(ctx, dir, progress)
+	if err != nil {
+		for _, name := range []string{dirBlobs, fileDB, fileDB + "-wal", fileDB + "-shm", fileDB + "-journal"} {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+		}
+	}
+	return report, err
+}
+
+// backup copies into an empty directory while the files are pinned.
+func (s *Store) backup(ctx context.Context, dir string, progress func(done, total int64)) (BackupReport, error) {
+	var report BackupReport
 	copied := filepath.Join(dir, fileDB)
 	if err := s.copyDatabase(ctx, copied); err != nil {
 		return report, fmt.Errorf("copy database: %w", err)
 	}
-	snapshot, err := openDatabase(ctx, copied, true)
+	snapshot, err := openDatabase(ctx, copied, false, true)
 	if err != nil {
 		return report, err
 	}

@@ -30,7 +30,7 @@ func TestPushFaults(t *testing.T) {
 				return nil
 			}
 			s := open(t, o)
-			causes := []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.EROFS}
+			causes := []error{syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE}
 			for _, cause = range causes {
 				content := []byte(cause.Error())
 				on = true
@@ -420,5 +420,41 @@ func TestRefusedCommitLeavesNoFile(t *testing.T) {
 		if (err == nil) != uncertain {
 			t.Errorf("uncertain %v: file is there: %v", uncertain, err == nil)
 		}
+	}
+}
+
+// TestReadOnlyFileSystem: what turned read-only under the store is said so, and pulls go on.
+func TestReadOnlyFileSystem(t *testing.T) {
+	on := false
+	o := testingOptions(t.TempDir())
+	o.hook = failAt(durable.StepWrite, syscall.EROFS, &on)
+	s := open(t, o)
+	dgst := mustPush(t, s, "a", "content")
+	on = true
+	if _, err := push(t, s, "a", []byte("more")); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("push: %v", err)
+	}
+	if err := s.Writable(); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("writable: %v", err)
+	}
+	if _, err := read(t, s, "a", dgst); err != nil {
+		t.Errorf("read: %v", err)
+	}
+}
+
+// TestMovedDirectory: a store whose directory was replaced must not write into somebody else's.
+func TestMovedDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, testingOptions(dir))
+	mustPush(t, s, "a", "content")
+	if err := os.Rename(filepath.Join(dir, "blobs"), filepath.Join(dir, "elsewhere")); err != nil {
+		t.Fatal(err)
+	}
+	s.space.checked.Store(0)
+	if err := s.Writable(); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("writable: %v", err)
+	}
+	if err := os.Rename(filepath.Join(dir, "elsewhere"), filepath.Join(dir, "blobs")); err != nil {
+		t.Fatal(err)
 	}
 }

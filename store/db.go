@@ -52,15 +52,21 @@ func dsn(path string, params ...string) string {
 // openDatabase opens, and for the writer of a new store creates, the database, migrates it and checks that each
 // pool runs with the settings that durability rests on. The writer opens first: the first open converts to WAL under
 // an exclusive lock that busy_timeout does not wait for.
-func openDatabase(ctx context.Context, path string, readOnly bool) (_ *database, err error) {
+//
+// Only with create is a database made: a file that was removed behind our back must not come back empty.
+func openDatabase(ctx context.Context, path string, create, readOnly bool) (_ *database, err error) {
 	lockFix()
+	mode := "mode=rw"
+	if create {
+		mode = "mode=rwc"
+	}
 	db := &database{}
 	defer func() {
 		if err != nil {
 			db.close()
 		}
 	}()
-	if db.write, err = sql.Open("sqlite", dsn(path, "_txlock=immediate", "_journal_mode=WAL", "_synchronous=FULL",
+	if db.write, err = sql.Open("sqlite", dsn(path, mode, "_txlock=immediate", "_journal_mode=WAL", "_synchronous=FULL",
 		"_pragma=wal_autocheckpoint(1000)", "_pragma=journal_size_limit(67108864)")); err != nil {
 		return nil, err
 	}
@@ -68,7 +74,7 @@ func openDatabase(ctx context.Context, path string, readOnly bool) (_ *database,
 	if err := db.migrate(ctx, path, readOnly); err != nil {
 		return nil, err
 	}
-	if db.read, err = sql.Open("sqlite", dsn(path, "_query_only=1", "_txlock=deferred", "_synchronous=FULL",
+	if db.read, err = sql.Open("sqlite", dsn(path, "mode=rw", "_query_only=1", "_txlock=deferred", "_synchronous=FULL",
 		"_pragma=cache_size(-512)")); err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := os.Setenv("SQLITE_TMPDIR", filepath.Join(o.Dir, dirTemp)); err != nil {
 		return nil, err
 	}
-	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), o.ReadOnly); err != nil {
+	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), !found.database, o.ReadOnly); err != nil {
 		return nil, err
 	}
 	s.w = newWriter(s.db.write, s.log, s.now, s.probe, s.full)
@@ -309,7 +309,7 @@ func (s *Store) settle(ctx context.Context, f found, create bool) error {
 	case f.sentinel != "":
 		return fmt.Errorf("%s and %s belong to different stores: is the wrong volume mounted?", fileDB, filepath.Join(dirBlobs, fileSentinel))
 	case inUse:
-		return fmt.Errorf("%s knows content but %s has no %s: is a volume not mounted? Mount it and start again",
+		return fmt.Errorf("%s knows content but %s has no %s: is a volume not mounted? Mount it and start again (or is this a backup that was interrupted?)",
 			filepath.Join(s.dir, fileDB), filepath.Join(s.dir, dirBlobs), fileSentinel)
 	}
 	if !create {
@@ -407,6 +407,7 @@ func explainAccess(dir string, err error) error {
 // space caches the free space of the data directory and of blobs/, whichever has less.
 type space struct {
 	checked atomic.Int64 // unix nanoseconds
+	warned  atomic.Int64 // unix nanoseconds; when the log last said that pushes are refused
 	free    atomic.Int64
 	total   atomic.Int64
 }
@@ -419,6 +420,7 @@ func (s *space) spend(n int64) { s.free.Add(-n) }
 func (s *Store) Space() (free, total int64) {
 	now := time.Now().UnixNano()
 	if last := s.space.checked.Load(); now-last > int64(time.Second) && s.space.checked.CompareAndSwap(last, now) {
+		s.checkPlace()
 		free, total, err := s.data.Free()
 		blobsFree, blobsTotal, blobsErr := s.blobs.Free()
 		if blobsErr == nil && (err != nil || blobsFree < free) {
@@ -438,7 +440,8 @@ func (s *Store) full(cause error) *stateError {
 	if cause != nil {
 		s.log.Error("disk full", "free", free, "total", total, "err", cause)
 	}
-	return &stateError{is: ErrFull, sentence: fmt.Sprintf(": %d of %d MiB free", max(free, 0)>>20, total>>20), cause: cause}
+	sentence := fmt.Sprintf(": %d of %d MiB free, pushes need %d", max(free, 0)>>20, total>>20, minFree>>20)
+	return &stateError{is: ErrFull, sentence: sentence, cause: cause}
 }
 
 // Writable returns nil while pushes are accepted, and otherwise ErrReadOnly or ErrFull with the reason.
@@ -446,13 +449,39 @@ func (s *Store) Writable() error {
 	if err := s.changeable(); err != nil {
 		return err
 	}
+	free, total := s.Space() // also looks whether the directory is still ours
 	if failed := s.w.failed.Load(); failed != nil {
 		return *failed
 	}
-	if free, total := s.Space(); total > 0 && free < minFree {
+	if total > 0 && free < minFree {
+		now := time.Now().UnixNano()
+		if last := s.space.warned.Load(); now-last > int64(time.Minute) && s.space.warned.CompareAndSwap(last, now) {
+			s.log.Warn("disk full, pushes are refused", "free", free, "total", total, "keep", minFree)
+		}
 		return s.full(nil)
 	}
 	return nil
+}
+
+// checkPlace makes the store read-only when its directory was moved or replaced: SQLite opens files by their path, and
+// would open somebody else's.
+func (s *Store) checkPlace() {
+	same := func(path string, held func() (os.FileInfo, error)) bool {
+		now, err := os.Stat(path)
+		if err != nil {
+			return !errors.Is(err, fs.ErrNotExist)
+		}
+		then, err := held()
+		return err != nil || os.SameFile(now, then)
+	}
+	blobs := func() (os.FileInfo, error) { return s.blobs.Root().Stat(".") }
+	if same(filepath.Join(s.dir, "lock"), s.lock.Stat) && same(filepath.Join(s.dir, dirBlobs), blobs) {
+		return
+	}
+	err := error(&stateError{is: ErrReadOnly, sentence: " until restart: its directory was moved or replaced"})
+	if s.w.failed.CompareAndSwap(nil, &err) {
+		s.log.Error("data directory was moved or replaced, store is read-only until restart", "dir", s.dir)
+	}
 }
 
 // changeable returns ErrReadOnly when the store was opened so.

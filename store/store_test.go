@@ -116,7 +116,7 @@ func remove(t *testing.T, path string) {
 // execSQL changes the database of a closed store.
 func execSQL(t *testing.T, dir, query string) {
 	t.Helper()
-	db, err := openDatabase(t.Context(), filepath.Join(dir, fileDB), false)
+	db, err := openDatabase(t.Context(), filepath.Join(dir, fileDB), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}

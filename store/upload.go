@@ -11,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"cubby/store/durable"
@@ -380,6 +381,14 @@ func (s *Store) endUpload(u *upload) {
 func (s *Store) diskError(err error) error {
 	if durable.IsFull(err) {
 		return s.full(err)
+	}
+	// A file system that turned read-only does not turn back.
+	if errors.Is(err, syscall.EROFS) {
+		state := error(&stateError{is: ErrReadOnly, sentence: " until restart: its file system is", cause: err})
+		if s.w.failed.CompareAndSwap(nil, &state) {
+			s.log.Error("file system is read-only, so is the store until restart", "err", err)
+		}
+		return state
 	}
 	return err
 }
