@@ -160,7 +160,8 @@ It is made if it does not exist.
 
 Without --anonymous the registry is open to this machine only: requests from a loopback address, to the host
 localhost, that no proxy has touched. Every flag can be given as a variable, --log-level as CUBBY_LOG_LEVEL.
-` + exitHelp,
+
+Exit codes: 0 stopped, 1 failed or refused to start, 2 wrong usage.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// An unset variable in a script must not end up in the default directory.

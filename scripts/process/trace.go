@@ -58,6 +58,7 @@ var (
 	traceLine    = regexp.MustCompile(`^(\d+)\s+[\d.]+ (.*)$`)
 	traceWhole   = regexp.MustCompile(`^(\w+)\((.*)\)\s+= (-?\d+)`)
 	traceBegun   = regexp.MustCompile(`^(\w+)\((.*?),? ?<unfinished \.\.\.>$`)
+	traceOther   = regexp.MustCompile(`^\+\+\+ |^--- |^\?\?\?\(|\) += \?`) // ends, signals, calls that a killed thread never left
 	tracePath    = regexp.MustCompile(`^(?:\w+<(.*?)>, )?"(.*?)"`)
 	traceResumed = regexp.MustCompile(`^<\.\.\. (\w+) resumed>(.*)\)\s+= (-?\d+)`)
 )
@@ -92,7 +93,7 @@ func ReadTrace(t *testing.T, file string) []Call {
 			delete(begun, thread)
 			c.End, c.Args, c.Result = n, c.Args+m[2], number(m[3])
 			calls = append(calls, c)
-		} else if !strings.HasPrefix(rest, "+++ ") && !strings.HasPrefix(rest, "--- ") && !strings.Contains(rest, ") = ?") {
+		} else if !traceOther.MatchString(rest) {
 			t.Fatalf("line %d of %s is not understood: %s", n, file, rest)
 		}
 	}

@@ -13,11 +13,13 @@ import (
 	"sync/atomic"
 )
 
-// Sizes of a workload. Workers share the content, so that the same digests are pushed and deleted through several
-// repositories at once; each has two repositories of its own, so that what must be in them is known exactly.
+// Sizes of a workload. Workers share content, so that the same digests are pushed and deleted through several
+// repositories at once; each has two repositories of its own, so that what must be in them is known exactly, and a few
+// blobs of its own, whose files come and go.
 const (
 	workers    = 8
 	blobCount  = 16
+	ownCount   = 6
 	imageCount = 12
 	indexCount = 6
 )
@@ -28,7 +30,6 @@ var tags = []string{"latest", "v1", "v2", "v3"}
 // come to. After the server was killed, Verify compares.
 type Workload struct {
 	blobs, images, indexes []Content
-	byDigest               map[string]Content
 	workers                []*worker
 }
 
@@ -38,6 +39,9 @@ type worker struct {
 	rng   *rand.Rand
 	names [2]string // its repositories
 	c     *Client
+
+	own      []Content          // blobs that only it pushes
+	byDigest map[string]Content // and all that are shared
 
 	held    state  // what every acknowledged write has come to
 	pending *state // what the write in flight would make of it; nil when none is
@@ -62,18 +66,11 @@ func (s state) clone() state {
 // NewWorkload returns a workload that does the same for the same seed, as far as the server answers in time.
 func NewWorkload(seed uint64) *Workload {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	w := &Workload{byDigest: make(map[string]Content)}
-	for i := range blobCount {
-		raw := make([]byte, []int{0, 1, 100, 4 << 10, 40 << 10, 300 << 10}[i%6])
-		for j := range raw {
-			raw[j] = byte(rng.Uint32())
-		}
-		// Sizes repeat, content must not. The first blob is the empty one.
-		if i > 0 {
-			raw = fmt.Append(raw, i)
-		}
-		w.blobs = append(w.blobs, Blob(raw))
+	w := &Workload{blobs: []Content{Blob([]byte{})}}
+	for range blobCount {
+		w.blobs = append(w.blobs, randomBlob(rng, 1+rng.IntN(1<<(4+rng.IntN(13))))) // at most 64 KiB, most far smaller
 	}
+	w.blobs = append(w.blobs, randomBlob(rng, 300<<10)) // more than a server's buffer
 	pick := func(from []Content) Content { return from[rng.IntN(len(from))] }
 	for range imageCount {
 		w.images = append(w.images, Image(pick(w.blobs), pick(w.blobs), pick(w.blobs)))
@@ -81,11 +78,14 @@ func NewWorkload(seed uint64) *Workload {
 	for range indexCount {
 		w.indexes = append(w.indexes, Index(pick(w.images), pick(w.images)))
 	}
-	for _, c := range slices.Concat(w.blobs, w.images, w.indexes) {
-		w.byDigest[c.Digest] = c
-	}
 	for i := range workers {
-		one := &worker{w: w, rng: rand.New(rand.NewPCG(seed, uint64(i)+1))}
+		one := &worker{w: w, rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), byDigest: make(map[string]Content)}
+		for range ownCount {
+			one.own = append(one.own, randomBlob(one.rng, 1000))
+		}
+		for _, c := range slices.Concat(w.blobs, w.images, w.indexes, one.own) {
+			one.byDigest[c.Digest] = c
+		}
 		for j := range one.names {
 			one.names[j] = fmt.Sprintf("worker%d/repo%d", i, j)
 			one.held[j] = holding{make(map[string]bool), make(map[string]string)}
@@ -93,6 +93,14 @@ func NewWorkload(seed uint64) *Workload {
 		w.workers = append(w.workers, one)
 	}
 	return w
+}
+
+func randomBlob(rng *rand.Rand, size int) Content {
+	raw := make([]byte, size)
+	for i := range raw {
+		raw[i] = byte(rng.Uint32())
+	}
+	return Blob(raw)
 }
 
 // Acked returns how many writes were acknowledged.
@@ -165,17 +173,23 @@ func (k *worker) commit(next state, want int, method, path string, body []byte, 
 func (k *worker) step() error {
 	i := k.rng.IntN(2)
 	switch n := k.rng.IntN(100); {
-	case n < 30:
+	case n < 30: // each makes or removes a file
+		own := k.pick(k.own)
+		if k.held[0].content[own.Digest] {
+			return k.deleteContent(0, "blobs", own)
+		}
+		return k.pushBlob(0, own)
+	case n < 48:
 		return k.pushBlob(i, k.pick(k.w.blobs))
-	case n < 40:
+	case n < 55:
 		return k.mountBlob(i, k.pick(k.w.blobs))
-	case n < 66:
+	case n < 73:
 		return k.putManifest(i, k.pick(k.w.images))
-	case n < 76:
+	case n < 80:
 		return k.putManifest(i, k.pick(k.w.indexes))
-	case n < 84:
+	case n < 87:
 		return k.deleteTag(i, tags[k.rng.IntN(len(tags))])
-	case n < 92:
+	case n < 94:
 		return k.deleteContent(i, "manifests", k.pick(slices.Concat(k.w.images, k.w.indexes)))
 	}
 	return k.deleteContent(i, "blobs", k.pick(k.w.blobs))
@@ -241,7 +255,7 @@ func (k *worker) putManifest(i int, m Content) error {
 				_, err := k.do(http.StatusNotFound, http.MethodPut, path, m.Raw, headers...)
 				return err
 			}
-			if err := k.pushBlob(i, k.w.byDigest[name]); err != nil {
+			if err := k.pushBlob(i, k.byDigest[name]); err != nil {
 				return err
 			}
 		}
@@ -281,7 +295,7 @@ func (k *worker) deleteContent(i int, kind string, c Content) error {
 		return err
 	}
 	for dgst := range k.held[i].content {
-		if slices.Contains(k.w.byDigest[dgst].Names, c.Digest) {
+		if slices.Contains(k.byDigest[dgst].Names, c.Digest) {
 			_, err := k.do(http.StatusMethodNotAllowed, http.MethodDelete, path, nil)
 			return err
 		}
@@ -326,7 +340,7 @@ func (w *Workload) Verify(url string) (lost, corrupt []string, err error) {
 func (k *worker) observe() (found state, corrupt []string, err error) {
 	for i := range found {
 		found[i] = holding{make(map[string]bool), make(map[string]string)}
-		for dgst, c := range k.w.byDigest {
+		for dgst, c := range k.byDigest {
 			kind := "blobs"
 			if c.MediaType != "" {
 				kind = "manifests"
@@ -372,7 +386,7 @@ func (k *worker) settle(found state) (lost []string) {
 // compare lists where found differs from want.
 func (k *worker) compare(want, found state) (diffs []string) {
 	for i := range want {
-		for dgst := range k.w.byDigest {
+		for dgst := range k.byDigest {
 			if w, f := want[i].content[dgst], found[i].content[dgst]; w != f {
 				diffs = append(diffs, fmt.Sprintf("%s of %s: there %t, want %t", dgst, k.names[i], f, w))
 			}
