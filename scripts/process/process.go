@@ -154,11 +154,11 @@ func (r Result) Objects(t *testing.T) (all []map[string]any) {
 	return all
 }
 
-// WantRefused fails the test unless `cubby serve` on a directory ends by itself with 1 or 3, and says every word.
+// WantRefused fails the test unless `cubby serve` on a directory ends by itself with 1, and says every word.
 func (c Command) WantRefused(t *testing.T, dir string, words ...string) {
 	t.Helper()
 	s := c.Launch(t, dir)
-	if state := s.Wait(t, stopMax); state.ExitCode() != 1 && state.ExitCode() != 3 {
+	if state := s.Wait(t, stopMax); state.ExitCode() != 1 {
 		t.Errorf("serve on %s: %v, want it refused", dir, state)
 	}
 	for _, word := range words {

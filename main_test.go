@@ -1,0 +1,810 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cubby/scripts/process"
+)
+
+// These tests run the program as its users do: real processes, real files, real HTTP on loopback. What they need beyond
+// Go (root, strace) must be there in CI, and is otherwise skipped.
+
+var scratch string // set by TestMain
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "cubby-bin-"); err == nil {
+		err = os.Chmod(scratch, 0o755) // other users run what is built here
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+var build = sync.OnceValues(func() (string, error) { return process.Build(scratch) })
+
+// cubby returns a command that runs the program, with a home directory that holds nothing.
+func cubby(t *testing.T, args ...string) process.Command {
+	t.Helper()
+	program, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return process.Command{Path: program, Args: args, Env: []string{"HOME=/nonexistent"}}
+}
+
+// setting returns an integer from the environment.
+func setting(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil {
+		t.Fatalf("%s=%q is not a number", name, value)
+	}
+	return n
+}
+
+// TestKill ends the server with SIGKILL again and again, under load and while it starts, and asks after each restart
+// whether every acknowledged write holds (I1) and the store is whole (I2 to I6). CUBBY_KILLS is the number of kills,
+// CUBBY_SEED repeats a run.
+func TestKill(t *testing.T) {
+	kills := 20
+	if testing.Short() {
+		kills = 3
+	}
+	kills = setting(t, "CUBBY_KILLS", kills)
+	seed := uint64(setting(t, "CUBBY_SEED", rand.IntN(1<<30)))
+	t.Logf("CUBBY_SEED=%d", seed)
+	rng := rand.New(rand.NewPCG(seed, 1<<32))
+	dir, workload := process.Dir(t), process.NewWorkload(seed)
+	var ready []time.Duration
+	var allLost, allCorrupt []string
+	var s *process.Server
+	for kill := range kills {
+		if kill%5 > 0 {
+			killUnderLoad(t, s, workload, time.Duration(5+rng.IntN(396))*time.Millisecond)
+		} else { // while it starts; the first of all falls into the making of the store
+			if s != nil {
+				s.Kill()
+			}
+			s = cubby(t).Launch(t, dir)
+			time.Sleep(time.Duration(rng.IntN(40)) * time.Millisecond) // nothing is waited for: this is when the kill comes
+			s.Kill()
+		}
+		s = cubby(t).Start(t, dir)
+		ready = append(ready, s.Ready) // one for each kill
+		allCorrupt = append(allCorrupt, problems(t, dir)...)
+		lost, corrupt, err := workload.Verify(s.URL)
+		if err != nil {
+			t.Fatalf("kill %d: %v", kill+1, err)
+		}
+		allLost, allCorrupt = append(allLost, lost...), append(allCorrupt, corrupt...)
+		if t.Failed() || len(allLost)+len(allCorrupt) > 0 {
+			t.Errorf("after kill %d:\n%s", kill+1, strings.Join(slices.Concat(allLost, allCorrupt), "\n"))
+			break
+		}
+	}
+	slices.Sort(ready)
+	t.Logf("%d kills, %d acknowledged writes: %d lost, %d corrupt; ready after %v median, %v at most",
+		len(ready), workload.Acked(), len(allLost), len(allCorrupt),
+		ready[len(ready)/2].Round(time.Millisecond), ready[len(ready)-1].Round(time.Millisecond))
+}
+
+func killUnderLoad(t *testing.T, s *process.Server, workload *process.Workload, after time.Duration) {
+	t.Helper()
+	var killed atomic.Bool
+	done := make(chan error, 1)
+	go func() { done <- workload.Run(s.URL, &killed) }()
+	select {
+	case err := <-done:
+		t.Fatalf("before the kill: %v", err)
+	case <-time.After(after):
+	}
+	killed.Store(true)
+	s.Kill()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// problems returns what `cubby check --deep` finds.
+func problems(t *testing.T, dir string) (found []string) {
+	t.Helper()
+	r := cubby(t, "check", "--deep", "--json", "--data", dir).Run(t)
+	var report struct {
+		Problems []struct{ Invariant, What string }
+	}
+	if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil {
+		t.Fatalf("check of %s: exit %d, %v\n%s%s", dir, r.Code, err, r.Stdout, r.Stderr)
+	}
+	for _, p := range report.Problems {
+		found = append(found, p.Invariant+" "+p.What)
+	}
+	if (r.Code != 0) != (len(found) > 0) {
+		t.Errorf("check of %s: exit %d with %d problems\n%s", dir, r.Code, len(found), r.Stderr)
+	}
+	return found
+}
+
+// A push is one write of TestPushOrder: how it was sent and what must be on disk before its 201.
+type push struct {
+	how     string
+	content process.Content
+}
+
+// TestPushOrder reads from the system calls that a push is on disk before it is acknowledged: the bytes, then the name,
+// then the directory, then the row, then 201.
+func TestPushOrder(t *testing.T) {
+	process.NeedTool(t, "strace")
+	dir := filepath.Join(process.Dir(t), "made", "by", "serve")
+	trace := filepath.Join(process.Dir(t), "trace")
+	traced := cubby(t)
+	traced.Wrap = process.Strace(trace, "open,openat,mkdir,mkdirat,write,writev,sendto,pwrite64,fsync,fdatasync,rename,renameat,renameat2")
+	s := traced.Start(t, dir)
+	c := process.NewClient(s.URL)
+	var pushes []push
+	for i := range byte(5) {
+		blobs := []process.Content{process.RandomBlob(4*i, 100), process.RandomBlob(4*i+1, 700<<10), process.RandomBlob(4*i+2, 20_000)}
+		c.PushBlob(t, "team/app", blobs[0])
+		c.Want(t, http.StatusCreated, "PUT", c.StartUpload(t, "team/app")+"?digest="+blobs[1].Digest, blobs[1].Raw)
+		location := c.StartUpload(t, "team/app")
+		c.Want(t, http.StatusAccepted, "PATCH", location, blobs[2].Raw[:15_000])
+		c.Want(t, http.StatusCreated, "PUT", location+"?digest="+blobs[2].Digest, blobs[2].Raw[15_000:])
+		image := process.Image(blobs[0], blobs[1:]...)
+		c.PushManifest(t, "team/app", image, "latest", fmt.Sprint("v", i))
+		pushes = append(pushes, push{"POST", blobs[0]}, push{"POST+PUT", blobs[1]}, push{"POST+PATCH+PUT", blobs[2]}, push{"manifest", image})
+	}
+	c.Close()
+	s.Stop(t)
+
+	after, syncs := 0, make(map[string][]int)
+	calls := process.ReadTrace(t, trace)
+	created := slices.DeleteFunc(slices.Clone(calls), func(c process.Call) bool { return !process.IsCreated(c) })
+	if len(created) != len(pushes) {
+		t.Fatalf("the trace has %d answers with 201, want %d", len(created), len(pushes))
+	}
+	for _, err := range process.CheckNames(calls, created) {
+		t.Error(err)
+	}
+	for i, p := range pushes {
+		during := slices.DeleteFunc(slices.Clone(calls), func(c process.Call) bool { return c.Start <= after || c.End > created[i].End })
+		if err := process.CheckPush(p.content, during); err != nil {
+			t.Errorf("push %d (%s): %v", i+1, p.how, err)
+		}
+		during = slices.DeleteFunc(during, func(c process.Call) bool { return !c.Is("fsync", "fdatasync") })
+		syncs[p.how] = append(syncs[p.how], len(during))
+		after = created[i].End
+	}
+	for how, n := range syncs { // the first of a kind may hold those of the start
+		t.Logf("%s: %d to %d fsyncs a push", how, slices.Min(n[1:]), slices.Max(n[1:]))
+	}
+}
+
+// TestSendfile asserts that the kernel sends blobs: the content passes through no buffer of ours.
+func TestSendfile(t *testing.T) {
+	process.NeedTool(t, "strace")
+	dir, blob := process.Dir(t), process.RandomBlob(1, 8<<20)
+	plain := cubby(t).Start(t, dir)
+	process.NewClient(plain.URL).PushBlob(t, "team/app", blob)
+	plain.Stop(t)
+
+	trace := filepath.Join(process.Dir(t), "trace")
+	traced := cubby(t)
+	traced.Wrap = process.Strace(trace, "sendfile,read,readv,pread64,write,writev,sendto")
+	s := traced.Start(t, dir)
+	c := process.NewClient(s.URL)
+	c.WantContent(t, "team/app", blob.Digest, blob)
+	part := c.Want(t, http.StatusPartialContent, "GET", "/v2/team/app/blobs/"+blob.Digest, nil, "Range", "bytes=1000-5000999")
+	if !bytes.Equal(part.Body, blob.Raw[1000:5_001_000]) {
+		t.Error("a range has other bytes")
+	}
+	c.Close()
+	s.Stop(t)
+
+	var calls int
+	var sent, copied int64
+	for _, c := range process.ReadTrace(t, trace) {
+		switch {
+		case c.Result <= 0:
+		case c.Is("sendfile"):
+			calls++
+			sent += c.Result
+		case c.On(strings.TrimPrefix(blob.Digest, "sha256:")), c.Is("write", "writev", "sendto") && strings.Contains(c.Args, "<socket:"):
+			copied += c.Result
+		}
+	}
+	t.Logf("%d calls of sendfile for %d bytes, %d bytes read from the file or written to the socket", calls, sent, copied)
+	if want := int64(len(blob.Raw) + len(part.Body)); sent < want-8<<10 || copied > 64<<10 {
+		t.Errorf("sendfile sent %d of %d bytes, %d were copied", sent, want, copied)
+	}
+}
+
+// TestReadOnlyRoot runs the program as a container does: nothing but the binary and /data, a root that cannot be
+// written, and a user that nobody knows. Statements that SQLite spills to a file must work there.
+func TestReadOnlyRoot(t *testing.T) {
+	process.NeedRoot(t)
+	process.NeedTool(t, "unshare", "mount", "chroot")
+	if out, err := exec.Command("unshare", "--mount", "true").CombinedOutput(); err != nil {
+		process.Missing(t, "no mount namespaces here: %s", out)
+	}
+	const uid = 12345
+	root, data := process.Dir(t), process.Dir(t)
+	inside := cubby(t)
+	for _, err := range []error{
+		os.Link(inside.Path, filepath.Join(root, "cubby")), os.Mkdir(filepath.Join(root, "data"), 0o755), os.Chown(data, uid, uid),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	inside.Path, inside.Env = "/cubby", nil
+	inside.Wrap = []string{"unshare", "--mount", "--propagation", "private", "sh", "-ec",
+		`mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; mount --bind "$2" "$1/data"; root=$1; shift 2
+		exec chroot --userspec=12345:12345 --groups=12345 "$root" "$@"`, "sh", root, data}
+	// run runs a command in there and wants it to succeed.
+	run := func(args ...string) process.Result {
+		t.Helper()
+		c := inside
+		c.Args = args
+		return c.Want(t, 0)
+	}
+
+	s := inside.Start(t, "/data/store")
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", s.PID(t)))
+	if err != nil || !regexp.MustCompile(` / ro[, ]`).Match(mounts) {
+		t.Fatalf("the root can be written: %v\n%s", err, mounts)
+	}
+	c := process.NewClient(s.URL)
+	image := c.PushImage(t, "team/app", []string{"latest"}, process.RandomBlob(1, 1000), process.RandomBlob(2, 1<<20))
+	// Each of these is one transaction with more changed pages than SQLite keeps in memory for a savepoint.
+	children := make([]process.Content, 5000)
+	for i := range children {
+		children[i] = process.Content{Digest: process.Digest([]byte{byte(i), byte(i >> 8)}), MediaType: process.MediaTypeImage, Raw: []byte{0}}
+	}
+	large := process.Index(children...)
+	c.PushManifest(t, "team/large", large, "large")
+	for i := range 200 {
+		names := make([]string, 100)
+		for j := range names {
+			names[j] = fmt.Sprintf("v%d.%d", j, i)
+		}
+		c.PushManifest(t, "team/app", image, names...)
+	}
+	c.Want(t, http.StatusAccepted, "DELETE", "/v2/team/large/manifests/"+large.Digest, nil)
+	port := s.URL[strings.LastIndex(s.URL, ":"):]
+	run("health", "--addr", "127.0.0.1"+port)
+	run("health", "--addr", "localhost"+port)
+	run("health", "--addr", port)
+	if n := strings.Count(run("ls", "--json", "--data", "/data/store", "team/app").Stdout, "\n"); n != 20_001 {
+		t.Errorf("ls lists %d tags, want 20001", n)
+	}
+	run("check", "--deep", "--data", "/data/store")
+	run("backup", "--data", "/data/store", "/data/backup")
+	s.Stop(t)
+
+	run("check", "--deep", "--data", "/data/store")
+	for _, dir := range []string{"/data/store", "/data/backup"} {
+		s := inside.Start(t, dir)
+		c := process.NewClient(s.URL)
+		c.WantContent(t, "team/app", "latest", image)
+		c.WantContent(t, "team/app", "v99.199", image)
+		for i, size := range []int{1000, 1 << 20} {
+			blob := process.RandomBlob(byte(i)+1, size)
+			c.WantContent(t, "team/app", blob.Digest, blob)
+		}
+		s.Stop(t)
+	}
+}
+
+// arrows are the imports that DESIGN.md allows between packages of the module. Packages of scripts/ import none.
+var arrows = map[string][]string{
+	"":              {"server", "server/auth", "web", "gc", "store", "store/oci"}, // it wires, so it names their types
+	"server":        {"server/auth", "store", "store/oci"},
+	"server/auth":   {"store", "store/oci"},
+	"web":           {"web/layer", "store", "store/oci"},
+	"web/layer":     {},
+	"gc":            {"store", "store/oci"},
+	"store":         {"store/oci", "store/durable"},
+	"store/oci":     {},
+	"store/durable": {},
+}
+
+// TestImports asserts that imports point down, and that only store speaks SQL. Tests of a package may import what the
+// package may, and this one its helper.
+func TestImports(t *testing.T) {
+	files := 0
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && file != "." || d.Name() == "testdata") {
+			return fs.SkipDir
+		}
+		if d.IsDir() || path.Ext(file) != ".go" {
+			return nil
+		}
+		files++
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		from := strings.TrimPrefix(filepath.ToSlash(filepath.Dir(file)), ".")
+		allowed, ok := arrows[from]
+		if !ok && !strings.HasPrefix(from, "scripts/") {
+			t.Errorf("%s: package %s has no room in the house", file, from)
+		}
+		for _, spec := range parsed.Imports {
+			to, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if inside, ok := strings.CutPrefix(to, "cubby/"); ok && !slices.Contains(allowed, inside) &&
+				!(strings.HasSuffix(file, "_test.go") && (inside == from || file == "main_test.go" && inside == "scripts/process")) {
+				t.Errorf("%s imports %s", file, to)
+			}
+			if from != "store" && (to == "database/sql" || strings.HasPrefix(to, "database/sql/") || strings.HasPrefix(to, "modernc.org/")) {
+				t.Errorf("%s imports %s: only store speaks SQL", file, to)
+			}
+		}
+		return nil
+	})
+	if err != nil || files == 0 {
+		t.Fatalf("%d files, %v", files, err)
+	}
+}
+
+// TestMemory sends and fetches large blobs in parallel and prints what the server needs for it. With CUBBY_GATE=1 it
+// takes 16 streams of 256 MiB and fails when that is more than a small machine has.
+func TestMemory(t *testing.T) {
+	const limit, failing = 64 << 20, 96 << 20 // what is promised, and with slack for a busy machine
+	streams, size := 4, int64(16<<20)
+	gate := os.Getenv("CUBBY_GATE") == "1"
+	if gate {
+		streams, size = 16, 256<<20
+	}
+	dir := process.Dir(t)
+	var free syscall.Statfs_t
+	if err := syscall.Statfs(dir, &free); err != nil {
+		t.Fatal(err)
+	}
+	if need := int64(streams)*size + 1<<30; int64(free.Bavail)*free.Bsize < need {
+		process.Missing(t, "%s needs %d MiB free", dir, need>>20)
+	}
+	s := cubby(t).Start(t, dir)
+	t.Logf("idle: %d MiB", s.Memory(t, "VmRSS")>>20)
+	digests := make([]string, streams)
+	for _, phase := range []struct {
+		name string
+		run  func(c *process.Client, i int) error
+	}{
+		{"uploads", func(c *process.Client, i int) (err error) {
+			digests[i], err = c.PushStream("team/app", byte(i), size)
+			return err
+		}},
+		{"downloads", func(c *process.Client, i int) error { return c.PullStream("team/app", digests[i], size) }},
+	} {
+		s.ResetPeak(t)
+		start := time.Now()
+		errs := make([]error, streams)
+		var running sync.WaitGroup
+		for i := range streams {
+			running.Go(func() {
+				c := process.NewClient(s.URL)
+				defer c.Close()
+				c.HTTP.Timeout = 0
+				errs[i] = phase.run(c, i)
+			})
+		}
+		running.Wait()
+		for i, err := range errs {
+			if err != nil {
+				t.Fatalf("%s: stream %d: %v", phase.name, i, err)
+			}
+		}
+		peak := s.Memory(t, "VmHWM")
+		t.Logf("%d %s of %d MiB: %d MiB at most, %.0f MiB/s", streams, phase.name, size>>20, peak>>20,
+			float64(int64(streams)*size>>20)/time.Since(start).Seconds())
+		if gate && peak > failing {
+			t.Errorf("%s: %d MiB of memory, %d are promised", phase.name, peak>>20, limit>>20)
+		}
+	}
+	s.Stop(t)
+}
+
+// TestCommands runs every command as people and scripts do.
+func TestCommands(t *testing.T) {
+	for name, test := range map[string]func(*testing.T){
+		"usage": testUsage, "beside and without a server": testBeside, "backup": testBackup, "damage": testDamage,
+		"find store": testFindStore, "owner": testOwner, "refuse": testRefuse, "unwritable": testUnwritable,
+		"volume": testVolume, "long path": testLongPath, "stop": testStop, "second signal": testSecondSignal,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+func testUsage(t *testing.T) {
+	for _, line := range []string{
+		"nosuch", "--nosuch", "serve extra", "serve --nosuch", "serve --grace soon", "serve --anonymous maybe", "serve --sparse maybe",
+		"serve --addr here", "serve --log-level loud", "serve --max-manifest 5", "ls a b", "rm", "rm UPPER:tag", "rm a:-", "rm a@sha256:0",
+		"check extra", "backup", "health extra", "health --addr here", "version extra", "completion bash extra",
+	} {
+		cubby(t, strings.Fields(line)...).Want(t, exitUsage, "cubby: ")
+	}
+	bad := cubby(t, "serve")
+	bad.Env = append(bad.Env, "CUBBY_GRACE=soon")
+	bad.Want(t, exitUsage, "CUBBY_GRACE")
+	cubby(t, "health", "--addr", "127.0.0.1:1").Want(t, exitFailed)
+	if r := cubby(t, "version").Want(t, 0); !regexp.MustCompile(`^cubby \S+ \(go1\.\S+\)\n$`).MatchString(r.Stdout) {
+		t.Errorf("version prints %q", r.Stdout)
+	}
+	script := cubby(t, "completion", "bash").Want(t, 0, "__start_cubby")
+	process.NeedTool(t, "bash")
+	parse := exec.Command("bash", "-n")
+	parse.Stdin = strings.NewReader(script.Stdout)
+	if out, err := parse.CombinedOutput(); err != nil {
+		t.Errorf("the completion is no bash: %v\n%s", err, out)
+	}
+}
+
+func testBeside(t *testing.T) {
+	dir := process.Dir(t)
+	s := cubby(t).Start(t, dir)
+	sample := process.NewClient(s.URL).PushSample(t)
+	on := func(args ...string) process.Command { return cubby(t, append(args, "--data", dir)...) }
+	// look runs everything that changes nothing, and what is refused.
+	look := func() (out []string) {
+		out = append(out, on("ls").Want(t, 0, "team/app", "team/other", "REPOSITORY").Stdout)
+		out = append(out, on("ls", "team/app").Want(t, 0, "v1", "v2", "latest", "all", "TAG").Stdout)
+		for _, args := range [][]string{{"ls", "--json"}, {"ls", "--json", "team/app"}, {"check", "--json"}, {"check", "--json", "--deep"}} {
+			r := on(args...).Want(t, 0)
+			if n, want := len(r.Objects(t)), map[int]int{2: 2, 3: 4}[len(args)]; args[0] == "ls" && n != want {
+				t.Errorf("%v prints %d objects, want %d\n%s", args, n, want, r.Stdout)
+			}
+			out = append(out, r.Stdout)
+		}
+		on("rm", "team/app@"+sample.Images[0].Digest).Want(t, exitRefused, sample.Index.Digest)
+		out = append(out, on("ls", "team/ap").Want(t, exitRefused, "team/ap").Stderr)
+		return append(out, on("rm", "team/app:nosuch").Want(t, exitRefused, "nosuch").Stderr)
+	}
+	beside := look()
+	health := cubby(t, "health", "--addr", strings.TrimPrefix(s.URL, "http://"))
+	health.Want(t, 0)
+	s.Stop(t)
+	health.Want(t, exitFailed)
+	for i, alone := range look() {
+		if beside[i] != alone {
+			t.Errorf("beside a server it says\n%s\nand without one\n%s", beside[i], alone)
+		}
+	}
+
+	s = cubby(t).Start(t, dir)
+	on("rm", "team/app:v1").Want(t, 0, "team/app:v1")
+	on("rm", "team/app:v1").Want(t, exitRefused)
+	process.NewClient(s.URL).Want(t, http.StatusNotFound, "GET", "/v2/team/app/manifests/v1", nil)
+	s.Stop(t)
+	if n := len(on("rm", "--json", "team/app").Want(t, 0).Objects(t)); n != 3 {
+		t.Errorf("rm of a repository removed %d tags, want 3", n)
+	}
+	on("rm", "team/app").Want(t, 0, "no tags")
+	on("rm", "team/app@"+sample.Index.Digest).Want(t, 0, sample.Index.Digest)
+	on("rm", "team/app@"+sample.Images[0].Digest).Want(t, 0, sample.Images[0].Digest)
+	on("check").Want(t, 0, "all is well")
+}
+
+func testBackup(t *testing.T) {
+	dir, to := process.Dir(t), process.Dir(t)
+	s := cubby(t).Start(t, dir)
+	c := process.NewClient(s.URL)
+	sample := c.PushSample(t)
+	backup := func(name string) string {
+		target := filepath.Join(to, name)
+		report := cubby(t, "backup", "--json", "--data", dir, target).Want(t, 0).Objects(t)
+		if len(report) != 1 || report[0]["blobs"] != 4.0 {
+			t.Errorf("backup reports %v, want 4 blobs", report)
+		}
+		return target
+	}
+	beside := backup("beside")
+	cubby(t, "backup", "--data", dir, beside).Want(t, exitRefused, "not empty")
+	s.Stop(t)
+	alone := backup("alone")
+	for _, copied := range []string{beside, alone} {
+		s := cubby(t).Start(t, copied)
+		c := process.NewClient(s.URL)
+		c.WantSample(t, sample)
+		// What is deleted in the copy must stay in the store, although they may share the file.
+		blob := process.RandomBlob(4, 5000)
+		c.Want(t, http.StatusAccepted, "DELETE", "/v2/team/other/blobs/"+blob.Digest, nil)
+		if found := problems(t, copied); len(found) > 0 {
+			t.Errorf("backup %s: %v", copied, found)
+		}
+		s.Stop(t)
+	}
+	s = cubby(t).Start(t, dir)
+	process.NewClient(s.URL).WantSample(t, sample)
+}
+
+// testDamage truncates a blob's file and changes another's: check finds them, and pushing again heals them.
+func testDamage(t *testing.T) {
+	dir := process.Dir(t)
+	s := cubby(t).Start(t, dir)
+	process.NewClient(s.URL).PushSample(t)
+	s.Stop(t)
+	short, other := process.RandomBlob(1, 1000), process.RandomBlob(4, 5000)
+	file := func(c process.Content) string {
+		encoded := strings.TrimPrefix(c.Digest, "sha256:")
+		return filepath.Join(dir, "blobs", "sha256", encoded[:2], encoded)
+	}
+	if err := os.WriteFile(file(other), make([]byte, 5000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cubby(t, "check", "--data", dir).Want(t, 0)
+	cubby(t, "check", "--deep", "--data", dir).Want(t, exitFailed, "I5", other.Digest)
+	if err := os.Truncate(file(short), 999); err != nil {
+		t.Fatal(err)
+	}
+	cubby(t, "check", "--data", dir).Want(t, exitFailed, "I2", short.Digest)
+	cubby(t, "backup", "--data", dir, filepath.Join(process.Dir(t), "copy")).Want(t, exitFailed)
+	s = cubby(t).Start(t, dir)
+	c := process.NewClient(s.URL)
+	c.Want(t, http.StatusNotFound, "GET", "/v2/team/app/blobs/"+short.Digest, nil)
+	cubby(t, "check", "--data", dir).Want(t, exitFailed, "I2", short.Digest)
+	c.PushBlob(t, "team/app", short)
+	c.PushBlob(t, "team/other", other)
+	cubby(t, "check", "--deep", "--data", dir).Want(t, 0, "all is well")
+}
+
+func testFindStore(t *testing.T) {
+	for _, dir := range []string{"/var/lib/cubby", "/data"} {
+		if _, err := os.Stat(filepath.Join(dir, "cubby.db")); err == nil {
+			process.Missing(t, "%s holds a store, so that none can be missing", dir)
+		}
+	}
+	home, state := process.Dir(t), process.Dir(t)
+	ls := cubby(t, "ls")
+	ls.Env = []string{"HOME=" + home}
+	ls.Want(t, exitFailed, filepath.Join(home, ".local", "share", "cubby"), "/var/lib/cubby", "/data", "--data")
+	ls.Env = []string{"HOME=/nonexistent", "XDG_DATA_HOME=" + home}
+	ls.Want(t, exitFailed, filepath.Join(home, "cubby"), "/var/lib/cubby", "/data", "--data")
+
+	s := cubby(t).Start(t, filepath.Join(home, "cubby"))
+	process.NewClient(s.URL).PushBlob(t, "found/it", process.RandomBlob(1, 10))
+	s.Stop(t)
+	ls.Want(t, 0, "found/it")
+	cubby(t, "ls", "--data", home).Want(t, exitFailed, home)
+	cubby(t).Start(t, state).Stop(t)
+	ls.Env = append(ls.Env, "STATE_DIRECTORY="+state)
+	ls.Want(t, exitFailed, filepath.Join(home, "cubby"), state, "--data")
+	ls.Env = append(ls.Env, "CUBBY_DATA="+filepath.Join(home, "cubby"))
+	ls.Want(t, 0, "found/it")
+}
+
+// testOwner runs commands as root on a store of another user: they must leave nothing behind that is root's.
+func testOwner(t *testing.T) {
+	process.NeedRoot(t)
+	const uid = 12345
+	dir := filepath.Join(process.Dir(t), strings.Repeat("long/", 25)) // the socket's path too needs the rights of the user
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, uid, uid); err != nil {
+		t.Fatal(err)
+	}
+	server := cubby(t)
+	server.UID = uid
+	s := server.Start(t, dir)
+	process.NewClient(s.URL).PushSample(t)
+	for range 2 { // beside the server and without it
+		if s == nil {
+			// What the command finds missing it makes.
+			if err := os.Remove(filepath.Join(dir, "tmp")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cubby(t, "ls", "--data", dir).Want(t, 0, "team/app")
+		cubby(t, "check", "--deep", "--data", dir).Want(t, 0)
+		stranger := cubby(t, "ls", "--data", dir)
+		stranger.UID = uid + 1
+		stranger.Want(t, exitRefused, strconv.Itoa(uid))
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil && info.Sys().(*syscall.Stat_t).Uid != uid {
+				t.Errorf("%s belongs to user %d", path, info.Sys().(*syscall.Stat_t).Uid)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s != nil {
+			s.Stop(t)
+			s = nil
+		}
+	}
+	server.Start(t, dir).Stop(t)
+}
+
+func testRefuse(t *testing.T) {
+	dir := process.Dir(t)
+	s := cubby(t).Start(t, dir)
+	cubby(t).WantRefused(t, dir, strconv.Itoa(s.PID(t)), dir)
+
+	addr := strings.TrimPrefix(s.URL, "http://")
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unused := filepath.Join(process.Dir(t), "unused")
+	cubby(t, "--addr", addr).WantRefused(t, unused, addr, "--addr "+net.JoinHostPort(host, strconv.Itoa(n+1)))
+	if _, err := os.Stat(unused); err == nil {
+		t.Error("a taken port touched the data directory")
+	}
+
+	foreign := process.Dir(t)
+	if err := os.WriteFile(filepath.Join(foreign, "thesis.txt"), []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cubby(t).WantRefused(t, foreign, foreign, "thesis.txt", "--data")
+	if names, err := filepath.Glob(filepath.Join(foreign, "*")); err != nil || len(names) != 1 {
+		t.Errorf("a refused directory has %v, want thesis.txt alone", names)
+	}
+	empty := process.Dir(t)
+	cubby(t, "--no-init").WantRefused(t, empty, "no store", empty)
+	cubby(t, "--no-init").WantRefused(t, filepath.Join(empty, "none"), "no store")
+	if _, err := os.Stat(filepath.Join(empty, "cubby.db")); err == nil {
+		t.Error("--no-init made a store")
+	}
+	cubby(t, "ls", "--data", empty).Want(t, exitFailed, "no store")
+}
+
+func testUnwritable(t *testing.T) {
+	process.NeedRoot(t)
+	dir := process.Dir(t)
+	user := cubby(t)
+	user.UID = 12345
+	user.WantRefused(t, dir, dir, "0:0", "0755", "12345:12345")
+	user.WantRefused(t, filepath.Join(dir, "new"), dir, "0:0", "0755", "12345:12345")
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	user.WantRefused(t, dir, dir, "0:0", "0700", "12345:12345")
+}
+
+// testVolume takes away one half of a store, as a volume that is not mounted does.
+func testVolume(t *testing.T) {
+	dir, other, away := process.Dir(t), process.Dir(t), filepath.Join(process.Dir(t), "away")
+	cubby(t).Start(t, other).Stop(t)
+	s := cubby(t).Start(t, dir)
+	sample := process.NewClient(s.URL).PushSample(t)
+	s.Stop(t)
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"blobs/store.json", "blobs", "cubby.db"} {
+		file := filepath.Join(dir, name)
+		move(file, away)
+		cubby(t).WantRefused(t, dir, "volume")
+		cubby(t).WantRefused(t, dir, "volume") // the first refusal must not have made what was missing
+		cubby(t, "check", "--data", dir).Want(t, exitFailed, "volume")
+		// An empty mount point is like none.
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		move(away, file)
+	}
+	move(filepath.Join(dir, "blobs"), away)
+	move(filepath.Join(other, "blobs"), filepath.Join(dir, "blobs"))
+	cubby(t).WantRefused(t, dir, "different stores")
+	move(filepath.Join(dir, "blobs"), filepath.Join(other, "blobs"))
+	move(away, filepath.Join(dir, "blobs"))
+	s = cubby(t).Start(t, dir)
+	process.NewClient(s.URL).WantSample(t, sample)
+}
+
+func testLongPath(t *testing.T) {
+	dir := filepath.Join(process.Dir(t), strings.Repeat("long/", 25))
+	s := cubby(t).Start(t, dir)
+	sample := process.NewClient(s.URL).PushSample(t)
+	cubby(t, "ls", "--data", dir).Want(t, 0, "team/app")
+	s.Kill() // leaves a stale socket
+	cubby(t, "check", "--data", dir).Want(t, 0, "all is well")
+	s = cubby(t).Start(t, dir)
+	cubby(t, "ls", "--data", dir).Want(t, 0, "team/app")
+	process.NewClient(s.URL).WantSample(t, sample)
+}
+
+// testStop asks a server to stop while uploads run: within the grace they finish, after it they are cut, and either way
+// what was received is there after a restart.
+func testStop(t *testing.T) {
+	dir, finished, cut := process.Dir(t), process.RandomBlob(1, 3<<20), process.RandomBlob(2, 3<<20)
+	s := cubby(t, "--grace", "30s").Start(t, dir)
+	u := process.NewClient(s.URL).StartSlowUpload(t, "team/app", finished.Raw[:1<<20])
+	s.StopListening(t)
+	if err := u.Finish(t, finished.Raw[1<<20:]); err != nil {
+		t.Errorf("upload in flight while stopping: %v", err)
+	}
+	if state := s.Wait(t, 10*time.Second); state.ExitCode() != 0 {
+		t.Errorf("serve ended with %v", state)
+	}
+
+	s = cubby(t, "--grace", "100ms").Start(t, dir)
+	c := process.NewClient(s.URL)
+	c.Want(t, http.StatusCreated, "PUT", u.Location+"?digest="+finished.Digest, []byte{})
+	c.WantContent(t, "team/app", finished.Digest, finished)
+	u = c.StartSlowUpload(t, "team/app", cut.Raw[:1<<20])
+	s.Signal(t, syscall.SIGTERM)
+	if state := s.Wait(t, 10*time.Second); state.ExitCode() != 0 {
+		t.Errorf("serve ended with %v after its grace", state)
+	}
+	if err := u.Cut(t); err == nil {
+		t.Error("an upload that was cut off was answered with 202")
+	}
+
+	s = cubby(t).Start(t, dir)
+	c = process.NewClient(s.URL)
+	n := c.Received(t, u.Location)
+	if n <= 1<<19 || n > 1<<20 {
+		t.Fatalf("after the restart the session has %d bytes, want most of %d", n, 1<<20)
+	}
+	middle := int(n) + 1<<20
+	c.Want(t, http.StatusAccepted, "PATCH", u.Location, cut.Raw[n:middle], "Content-Range", fmt.Sprintf("%d-%d", n, middle-1))
+	c.Want(t, http.StatusCreated, "PUT", u.Location+"?digest="+cut.Digest, cut.Raw[middle:])
+	c.WantContent(t, "team/app", cut.Digest, cut)
+}
+
+func testSecondSignal(t *testing.T) {
+	dir := process.Dir(t)
+	s := cubby(t, "--grace", "1h").Start(t, dir)
+	process.NewClient(s.URL).StartSlowUpload(t, "team/app", make([]byte, 1<<20))
+	s.StopListening(t)
+	s.Signal(t, syscall.SIGTERM)
+	state := s.Wait(t, 5*time.Second)
+	if status, ok := state.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGTERM {
+		t.Errorf("after a second signal serve ended with %v, want it by the signal", state)
+	}
+	cubby(t).Start(t, dir)
+	if found := problems(t, dir); len(found) > 0 {
+		t.Error(found)
+	}
+}
