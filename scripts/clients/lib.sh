@@ -93,6 +93,15 @@ mounted() {
   [ "$upload" -le 1 ] || fail "$upload blobs were uploaded to $1"
 }
 
+# mounted_where_asked WHAT: for clients that go by a cache of where a layer was pushed, and now and then miss an entry of
+# it: every mount they ask for is granted, there is one at least, and what they do not ask for they upload.
+mounted_where_asked() {
+  local asked
+  every_layer "$1" "^(POST|PUT)\t/v2/$(repo "$1")/blobs/uploads/\S*\t\S*\b(mount|digest)=LAYER\b\S*\t201$"
+  asked=$(grep -P "^POST\t/v2/$(repo "$1")/blobs/uploads/\t\S*\bmount=" <<<"$seen") || fail "no mount into $1 was asked for"
+  if grep -vP "\t201$" <<<"$asked"; then fail "a mount into $1 was refused"; fi
+}
+
 # cutter up|down: sets P to the address of a proxy that breaks one connection to Cubby after 10 MB.
 cutter() {
   rm -f "$S/cutter"

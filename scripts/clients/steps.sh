@@ -27,7 +27,10 @@ step_again() {
 
 step_mount() {
   "${client}_copy" "$(ref app)" "$(ref second)"
-  mounted second
+  case $client in
+    skopeo | podman | buildah) mounted_where_asked second ;;
+    *) mounted second ;;
+  esac
   kept second "$(<"$S/app.digest")"
 }
 
