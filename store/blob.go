@@ -49,6 +49,9 @@ func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest,
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
 	}
+	if renew && refs > 0 {
+		s.promises.note(name, dgst, s.now().Unix())
+	}
 	if renew && refs == 0 && keepUntil < s.now().Add(Lease/2).Unix() {
 		if err := s.renewLease(name, dgst); err != nil {
 			f.Close()
@@ -261,9 +264,7 @@ func (s *Store) unlinkBlob(ctx context.Context, dgst digest.Digest) {
 	}
 	unlock := s.digests.lock(dgst)
 	defer unlock()
-	var back bool
-	err := s.db.queryRow(ctx, `SELECT EXISTS (SELECT 1 FROM blobs b JOIN digests d ON d.id = b.digest WHERE d.digest = ?)`,
-		dgst.String()).Scan(&back)
+	back, err := s.hasBlobRow(ctx, dgst)
 	if err == nil && !back && !s.pins.postpone(dgst) {
 		err = s.blobs.Remove(blobPath(dgst))
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"cubby/store/oci"
 
@@ -109,6 +108,15 @@ func (s *Store) checkCounts(ctx context.Context, report *CheckReport) error {
 		SELECT 'repository ' || r.name || ' counts ' || r.manifests || ' manifests and ' || r.tags || ' tags' FROM repositories r
 		WHERE r.manifests <> (SELECT count(*) FROM manifests m WHERE m.repository = r.id)
 		OR r.tags <> (SELECT count(*) FROM tags t WHERE t.repository = r.id)
+		UNION ALL
+		SELECT 'repository ' || r.name || ' counts ' || r.blob_bytes || ' and ' || r.manifest_bytes || ' bytes, ' || r.only_here || ' only here' FROM repositories r
+		WHERE r.manifest_bytes <> (SELECT COALESCE(sum(m.size), 0) FROM manifests m WHERE m.repository = r.id)
+		OR (r.blob_bytes, r.only_here) <> (
+			SELECT COALESCE(sum(b.size), 0),
+			COALESCE(sum(b.size) FILTER (WHERE NOT EXISTS (SELECT 1 FROM repository_blobs o WHERE o.blob = rb.blob AND o.repository <> r.id)), 0)
+			FROM repository_blobs rb JOIN blobs b ON b.digest = rb.blob WHERE rb.repository = r.id)
+		UNION ALL
+		SELECT 'the store counts ' || blob_bytes || ' bytes of blobs' FROM store WHERE blob_bytes <> (SELECT COALESCE(sum(size), 0) FROM blobs)
 		UNION ALL
 		SELECT 'blob ' || d.digest || ' is in no repository' FROM blobs b JOIN digests d ON d.id = b.digest
 		WHERE NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.blob = b.digest)
@@ -274,26 +282,9 @@ func (c contextReader) Read(p []byte) (int, error) {
 
 // findOrphans counts files below blobs/ that no row claims. A push that is between rename and commit counts too.
 func (s *Store) findOrphans(ctx context.Context, report *CheckReport) error {
-	root := s.blobs.Root().FS()
-	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		err := fs.WalkDir(root, algorithm.String(), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return errors.Join(err, ctx.Err())
-			}
-			name := algorithm.String() + ":" + path[strings.LastIndexByte(path, '/')+1:]
-			var there bool
-			if err := s.db.queryRow(ctx, `SELECT EXISTS (SELECT 1 FROM digests d JOIN blobs b ON b.digest = d.id WHERE d.digest = ?)`, name).Scan(&there); err != nil {
-				return err
-			}
-			if info, err := d.Info(); !there && err == nil {
-				report.Orphans++
-				report.OrphanBytes += info.Size()
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return s.eachOrphan(ctx, func(_ digest.Digest, info fs.FileInfo) error {
+		report.Orphans++
+		report.OrphanBytes += info.Size()
+		return nil
+	})
 }

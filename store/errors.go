@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"cubby/store/oci"
 
@@ -32,6 +33,8 @@ var (
 	ErrInUse               error = refusal("content is in use")
 	ErrPrecondition        error = refusal("precondition failed")
 	ErrTarget              error = refusal("backup directory refused")
+	ErrHistoryUnknown      error = refusal("not in the history")
+	ErrContentDeleted      error = refusal("content deleted")
 )
 
 // These errors say why the store takes no writes. Reads go on.
@@ -124,6 +127,27 @@ func (e *InUseError) Error() string {
 }
 
 func (e *InUseError) Unwrap() error { return ErrInUse }
+
+// A ContentDeletedError says that a manifest to which the history leads is no longer in the repository, and who removed
+// it when, if that is still known. It is ErrContentDeleted.
+type ContentDeletedError struct {
+	Digest digest.Digest
+	At     time.Time // zero when not known
+	By     Actor
+}
+
+func (e *ContentDeletedError) Error() string {
+	if e.At.IsZero() {
+		return fmt.Sprintf("%v: %s", ErrContentDeleted, e.Digest)
+	}
+	who := e.By.Name
+	if e.By.Address != "" {
+		who += " (" + e.By.Address + ")"
+	}
+	return fmt.Sprintf("%v at %s by %s: %s", ErrContentDeleted, e.At.Local().Format("2006-01-02 15:04:05 MST"), who, e.Digest)
+}
+
+func (e *ContentDeletedError) Unwrap() error { return ErrContentDeleted }
 
 // A NameUnknownError carries the nearest names that exist, for a helpful message. It is ErrNameUnknown.
 type NameUnknownError struct{ Name oci.Name }

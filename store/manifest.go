@@ -251,7 +251,7 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		return 0, err
 	}
 	if known {
-		if err := t.dropReferences(repository, id); err != nil {
+		if err := t.dropReferences(repository, id, Lease); err != nil {
 			return 0, err
 		}
 		_, err = t.exec(`UPDATE manifests SET media_type = ?, artifact_type = ?, subject = ?, annotations = ?, pushed_at = ? WHERE id = ?`,
@@ -261,9 +261,9 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		}
 		return id, t.addReferences(repository, id, refs)
 	}
-	id, err = t.insert(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, size, refs, pushed_at, untagged_since, annotations)
-		VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT count(*) FROM manifest_references WHERE repository = ?1 AND target = ?2), ?7, ?7, ?8)`,
-		repository, dgst, p.Manifest.MediaType, p.Manifest.ArtifactType, subject, len(p.Manifest.Raw), t.now, annotations)
+	id, err = t.insert(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, size, refs, pushed_at, untagged_since, annotations, cache)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT count(*) FROM manifest_references WHERE repository = ?1 AND target = ?2), ?7, ?7, ?8, ?9)`,
+		repository, dgst, p.Manifest.MediaType, p.Manifest.ArtifactType, subject, len(p.Manifest.Raw), t.now, annotations, p.Manifest.Cache)
 	if err != nil {
 		return 0, err
 	}
@@ -323,7 +323,7 @@ func (t *tx) addReferences(repository, manifest int64, refs []resolved) error {
 
 // dropReferences takes back what addReferences did. Content that nothing names any more gets a lease: a client may
 // have been told a moment ago that it is here.
-func (t *tx) dropReferences(repository, manifest int64) error {
+func (t *tx) dropReferences(repository, manifest int64, lease time.Duration) error {
 	targets, err := collect(t.ctx, t, func(r row) (id int64, err error) { return id, r.Scan(&id) },
 		`SELECT target FROM manifest_references WHERE manifest = ?`, manifest)
 	if err != nil {
@@ -335,12 +335,10 @@ func (t *tx) dropReferences(repository, manifest int64) error {
 	for _, target := range targets {
 		if _, err := t.exec(`UPDATE repository_blobs SET refs = refs - 1,
 			keep_until = CASE WHEN refs = 1 THEN max(keep_until, ?3) ELSE keep_until END
-			WHERE repository = ?1 AND blob = ?2`, repository, target, t.now+int64(Lease.Seconds())); err != nil {
+			WHERE repository = ?1 AND blob = ?2`, repository, target, t.now+int64(lease.Seconds())); err != nil {
 			return err
 		}
-		if _, err := t.exec(`UPDATE manifests SET refs = refs - 1,
-			untagged_since = CASE WHEN refs = 1 AND untagged_since IS NOT NULL THEN ?3 ELSE untagged_since END
-			WHERE repository = ?1 AND digest = ?2`, repository, target, t.now); err != nil {
+		if _, err := t.exec(`UPDATE manifests SET refs = refs - 1 WHERE repository = ? AND digest = ?`, repository, target); err != nil {
 			return err
 		}
 	}
@@ -394,14 +392,27 @@ func (t *tx) deleteManifest(repository, id, digestID int64, by Actor) error {
 	if _, err := t.exec(`DELETE FROM tags WHERE manifest = ?`, id); err != nil {
 		return err
 	}
-	if err := t.dropReferences(repository, id); err != nil {
-		return err
-	}
 	// Referrers of what goes are kept for a while from now on.
 	if _, err := t.exec(`UPDATE manifests SET untagged_since = ?3 WHERE repository = ?1 AND subject = ?2 AND untagged_since IS NOT NULL`,
 		repository, digestID, t.now); err != nil {
 		return err
 	}
-	_, err = t.exec(`DELETE FROM manifests WHERE id = ?`, id)
+	return t.dropManifest(repository, id, digestID, Lease, by)
+}
+
+// removeManifest removes the row of a manifest without tags for collection. Content that nothing names any more is kept
+// for lease.
+func (t *tx) removeManifest(repository, id, digestID int64, lease time.Duration) error {
+	return t.dropManifest(repository, id, digestID, lease, Actor{Name: "collection"})
+}
+
+func (t *tx) dropManifest(repository, id, digestID int64, lease time.Duration, by Actor) error {
+	if err := t.dropReferences(repository, id, lease); err != nil {
+		return err
+	}
+	if err := t.logDeleted(repository, digestID, by); err != nil {
+		return err
+	}
+	_, err := t.exec(`DELETE FROM manifests WHERE id = ?`, id)
 	return err
 }

@@ -76,9 +76,7 @@ func (s *Store) Repositories(ctx context.Context, last string, n int) ([]Reposit
 		v.PushedAt = time.Unix(pushed, 0)
 		v.Name, err = oci.ParseName(name)
 		return v, err
-	}, `SELECT r.name, r.manifests, r.tags,
-		(SELECT COALESCE(sum(b.size), 0) FROM repository_blobs rb JOIN blobs b ON b.digest = rb.blob WHERE rb.repository = r.id)
-		+ (SELECT COALESCE(sum(m.size), 0) FROM manifests m WHERE m.repository = r.id),
+	}, `SELECT r.name, r.manifests, r.tags, r.blob_bytes + r.manifest_bytes,
 		COALESCE((SELECT max(m.pushed_at) FROM manifests m WHERE m.repository = r.id), r.created_at)
 		FROM repositories r WHERE r.name > ? ORDER BY r.name LIMIT ?`, last, n)
 }

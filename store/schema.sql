@@ -2,11 +2,19 @@ CREATE INDEX manifest_references_manifest ON manifest_references (manifest);
 
 CREATE INDEX manifests_subject ON manifests (repository, subject, id) WHERE subject IS NOT NULL;
 
+CREATE INDEX manifests_untagged ON manifests (id) WHERE untagged_since IS NOT NULL;
+
 CREATE INDEX repositories_catalog ON repositories (name) WHERE manifests > 0;
 
 CREATE INDEX repository_blobs_blob ON repository_blobs (blob);
 
-CREATE INDEX tag_history_tag ON tag_history (repository, tag, id);
+CREATE INDEX repository_blobs_loose ON repository_blobs (blob, repository, keep_until) WHERE refs = 0;
+
+CREATE INDEX tag_history_repository ON tag_history (repository);
+
+CREATE UNIQUE INDEX tag_history_tag ON tag_history (repository, tag, number);
+
+CREATE INDEX tag_history_undoes ON tag_history (repository, tag, undoes) WHERE undoes IS NOT NULL;
 
 CREATE INDEX tags_manifest ON tags (manifest);
 
@@ -14,6 +22,37 @@ CREATE TABLE blobs (
 	digest     INTEGER PRIMARY KEY REFERENCES digests (id) ON DELETE RESTRICT,
 	size       INTEGER NOT NULL CHECK (size >= 0),
 	created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE clock (
+	seen_at     INTEGER NOT NULL,
+	boot        TEXT    NOT NULL, -- the kernel's boot id
+	uptime      INTEGER NOT NULL, -- seconds since boot, when seen
+	doubt_since INTEGER NOT NULL, -- when a jump forward was noticed, 0 when the clock is trusted
+	trusted_for INTEGER NOT NULL  -- seconds of uptime since then without another jump
+) STRICT;
+
+CREATE TABLE collections (
+	id          INTEGER PRIMARY KEY,
+	started_at  INTEGER NOT NULL,
+	duration_ms INTEGER NOT NULL,
+	cause       TEXT    NOT NULL, -- schedule or command
+	outcome     TEXT    NOT NULL, -- done, failed or refused
+	reason      TEXT    NOT NULL, -- why it failed or was refused
+	tags        INTEGER NOT NULL,
+	manifests   INTEGER NOT NULL,
+	blobs       INTEGER NOT NULL,
+	bytes       INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE deleted_manifests (
+	id         INTEGER PRIMARY KEY,
+	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE CASCADE,
+	digest     INTEGER NOT NULL REFERENCES digests (id) ON DELETE RESTRICT,
+	at         INTEGER NOT NULL,
+	who        TEXT    NOT NULL,
+	address    TEXT    NOT NULL,
+	UNIQUE (repository, digest)
 ) STRICT;
 
 CREATE TABLE digests (
@@ -47,7 +86,7 @@ CREATE TABLE manifests (
 	refs           INTEGER NOT NULL CHECK (refs >= 0),
 	pushed_at      INTEGER NOT NULL,
 	untagged_since INTEGER,
-	annotations    TEXT    NOT NULL, -- JSON object, or '' for none
+	annotations    TEXT    NOT NULL, last_used INTEGER NOT NULL DEFAULT 0, cache INTEGER NOT NULL DEFAULT 0, -- JSON object, or '' for none
 	UNIQUE (repository, digest)
 ) STRICT;
 
@@ -57,7 +96,7 @@ CREATE TABLE repositories (
 	created_at INTEGER NOT NULL,
 	manifests  INTEGER NOT NULL DEFAULT 0,
 	tags       INTEGER NOT NULL DEFAULT 0
-) STRICT;
+, blob_bytes INTEGER NOT NULL DEFAULT 0, manifest_bytes INTEGER NOT NULL DEFAULT 0, only_here INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE TABLE repository_blobs (
 	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE RESTRICT,
@@ -70,7 +109,7 @@ CREATE TABLE repository_blobs (
 CREATE TABLE store (
 	id         TEXT    NOT NULL,
 	created_at INTEGER NOT NULL
-) STRICT;
+, tracking_since INTEGER NOT NULL DEFAULT 0, blob_bytes INTEGER NOT NULL DEFAULT 0) STRICT;
 
 CREATE TABLE tag_history (
 	id          INTEGER PRIMARY KEY,
@@ -81,13 +120,13 @@ CREATE TABLE tag_history (
 	at          INTEGER NOT NULL,
 	who         TEXT    NOT NULL,
 	address     TEXT    NOT NULL
-) STRICT;
+, number INTEGER NOT NULL DEFAULT 0, undoes INTEGER) STRICT;
 
 CREATE TABLE tags (
 	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE RESTRICT,
 	name       TEXT    NOT NULL,
 	manifest   INTEGER NOT NULL REFERENCES manifests (id) ON DELETE RESTRICT,
-	updated_at INTEGER NOT NULL,
+	updated_at INTEGER NOT NULL, last_used INTEGER NOT NULL DEFAULT 0, pulls INTEGER NOT NULL DEFAULT 0,
 	PRIMARY KEY (repository, name)
 ) STRICT, WITHOUT ROWID;
 
@@ -100,12 +139,36 @@ CREATE TABLE uploads (
 	progress_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TRIGGER blobs_deleted AFTER DELETE ON blobs BEGIN
+	UPDATE store SET blob_bytes = blob_bytes - old.size;
+END;
+
+CREATE TRIGGER blobs_inserted AFTER INSERT ON blobs BEGIN
+	UPDATE store SET blob_bytes = blob_bytes + new.size;
+END;
+
 CREATE TRIGGER manifests_deleted AFTER DELETE ON manifests BEGIN
-	UPDATE repositories SET manifests = manifests - 1 WHERE id = old.repository;
+	UPDATE repositories SET manifests = manifests - 1, manifest_bytes = manifest_bytes - old.size WHERE id = old.repository;
 END;
 
 CREATE TRIGGER manifests_inserted AFTER INSERT ON manifests BEGIN
-	UPDATE repositories SET manifests = manifests + 1 WHERE id = new.repository;
+	UPDATE repositories SET manifests = manifests + 1, manifest_bytes = manifest_bytes + new.size WHERE id = new.repository;
+END;
+
+CREATE TRIGGER repository_blobs_deleted AFTER DELETE ON repository_blobs BEGIN
+	UPDATE repositories SET blob_bytes = blob_bytes - b.size,
+		only_here = only_here - CASE WHEN EXISTS (SELECT 1 FROM repository_blobs WHERE blob = old.blob) THEN 0 ELSE b.size END
+		FROM blobs b WHERE b.digest = old.blob AND repositories.id = old.repository;
+	UPDATE repositories SET only_here = only_here + (SELECT size FROM blobs WHERE digest = old.blob)
+		WHERE id = (SELECT min(repository) FROM (SELECT repository FROM repository_blobs WHERE blob = old.blob LIMIT 2) HAVING count(*) = 1);
+END;
+
+CREATE TRIGGER repository_blobs_inserted AFTER INSERT ON repository_blobs BEGIN
+	UPDATE repositories SET blob_bytes = blob_bytes + b.size,
+		only_here = only_here + CASE WHEN EXISTS (SELECT 1 FROM repository_blobs WHERE blob = new.blob AND repository <> new.repository) THEN 0 ELSE b.size END
+		FROM blobs b WHERE b.digest = new.blob AND repositories.id = new.repository;
+	UPDATE repositories SET only_here = only_here - (SELECT size FROM blobs WHERE digest = new.blob)
+		WHERE id = (SELECT min(repository) FROM (SELECT repository FROM repository_blobs WHERE blob = new.blob AND repository <> new.repository LIMIT 2) HAVING count(*) = 1);
 END;
 
 CREATE TRIGGER tags_deleted AFTER DELETE ON tags BEGIN

@@ -62,11 +62,13 @@ type Store struct {
 	db    *database
 	w     *writer
 
-	fanOut  *fanOut // nil when read-only
-	digests digestLocks
-	uploads uploads
-	pins    pins
-	space   space
+	fanOut   *fanOut // nil when read-only
+	digests  digestLocks
+	uploads  uploads
+	pins     pins
+	promises promises
+	uses     uses
+	space    space
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -125,12 +127,22 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			return nil, err
 		}
 	}
+	if !o.ReadOnly {
+		err := s.w.do(func(t *tx) error {
+			_, err := t.exec(`UPDATE store SET tracking_since = ? WHERE tracking_since = 0`, t.now)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	if err := s.uploads.load(ctx, s); err != nil {
 		return nil, err
 	}
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
 		s.background.Go(func() { s.uploads.tend(ctx, s) })
+		s.background.Go(func() { s.uses.tend(ctx, s) })
 	}
 	return s, nil
 }
@@ -142,7 +154,7 @@ func (s *Store) Close() error {
 	if s.stop != nil {
 		s.stop()
 		s.background.Wait()
-		errs = append(errs, s.uploads.persist(s, 0))
+		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses())
 	}
 	if s.w != nil {
 		s.w.close()
@@ -265,9 +277,13 @@ func readSentinel(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return parseSentinel(b)
+}
+
+func parseSentinel(b []byte) (id string, err error) {
 	var v sentinel
 	if err := json.Unmarshal(b, &v); err != nil || v.ID == "" {
-		return "", fmt.Errorf("%s is damaged; restore it from a backup", path)
+		return "", fmt.Errorf("%s is damaged; restore it from a backup", filepath.Join(dirBlobs, fileSentinel))
 	}
 	return v.ID, nil
 }

@@ -136,7 +136,8 @@ func (t *tx) markUntagged(manifest int64) error {
 }
 
 func (t *tx) logTag(repository int64, tag string, from, to sql.NullInt64, by Actor) error {
-	_, err := t.exec(`INSERT INTO tag_history (repository, tag, from_digest, to_digest, at, who, address) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+	_, err := t.exec(`INSERT INTO tag_history (repository, tag, number, from_digest, to_digest, at, who, address)
+		VALUES (?1, ?2, (SELECT COALESCE(max(number), 0) + 1 FROM tag_history WHERE repository = ?1 AND tag = ?2), ?3, ?4, ?5, ?6, ?7)`,
 		repository, tag, from, to, t.now, by.Name, by.Address)
 	return err
 }
@@ -159,16 +160,21 @@ func (s *Store) DeleteTag(ctx context.Context, name oci.Name, tag oci.Tag, c Con
 		if old.digest == "" {
 			return ErrManifestUnknown
 		}
-		if _, err := t.exec(`DELETE FROM tags WHERE repository = ? AND name = ?`, repository, tag.String()); err != nil {
-			return err
-		}
-		if err := t.logTag(repository, tag.String(), sql.NullInt64{Int64: old.digestID, Valid: true}, sql.NullInt64{}, by); err != nil {
-			return err
-		}
-		return t.markUntagged(old.manifest)
+		return t.removeTag(repository, tag, old, by)
 	})
 	if err != nil {
 		return fmt.Errorf("delete tag %s of %s: %w", tag, name, err)
 	}
 	return nil
+}
+
+// removeTag removes a tag that points to old, and logs it.
+func (t *tx) removeTag(repository int64, tag oci.Tag, old tagged, by Actor) error {
+	if _, err := t.exec(`DELETE FROM tags WHERE repository = ? AND name = ?`, repository, tag.String()); err != nil {
+		return err
+	}
+	if err := t.logTag(repository, tag.String(), sql.NullInt64{Int64: old.digestID, Valid: true}, sql.NullInt64{}, by); err != nil {
+		return err
+	}
+	return t.markUntagged(old.manifest)
 }

@@ -32,6 +32,8 @@ type Manifest struct {
 	// ArtifactType as the referrers API reports it: the manifest's own, else an image's config media type.
 	ArtifactType string
 	Annotations  map[string]string
+	// Cache is set for BuildKit's cache manifests, which nobody pulls to run.
+	Cache bool
 	// Subject is the digest of the manifest this one refers to, or "". It adds no reference.
 	Subject digest.Digest
 	// References are the distinct digests that the manifest names, in the order of their first appearance.
@@ -157,6 +159,7 @@ func (m *Manifest) read(f fields) error {
 		m.Subject = dgst
 	}
 	if f.Config != nil {
+		m.Cache = f.Config.MediaType == mediaTypeBuildKitCache
 		if m.ArtifactType == "" {
 			// Spec: "If the artifactType is empty or missing in the image manifest, the value of artifactType MUST be
 			// set to the config descriptor mediaType value" (end-12a).
@@ -172,6 +175,8 @@ func (m *Manifest) read(f fields) error {
 	if err := m.descriptors("blobs", f.Blobs, false); err != nil {
 		return err
 	}
+	// An index is BuildKit's older form of a cache: its config is an entry.
+	m.Cache = m.Cache || slices.ContainsFunc(f.Manifests, func(d v1.Descriptor) bool { return d.MediaType == mediaTypeBuildKitCache })
 	return m.descriptors("manifests", f.Manifests, true)
 }
 

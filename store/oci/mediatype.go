@@ -14,6 +14,7 @@ const (
 	MediaTypeDockerSchema1      = "application/vnd.docker.distribution.manifest.v1+json"
 	MediaTypeDockerSchema1JWS   = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 	MediaTypeArtifactManifest   = "application/vnd.oci.artifact.manifest.v1+json"
+	mediaTypeBuildKitCache      = "application/vnd.buildkit.cacheconfig.v0"
 )
 
 // Kind says how the references of a manifest are read.

@@ -1,0 +1,117 @@
+package store
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	// usesFlush is how often uses are written. Losing the last ones in a crash only delays retention's clock.
+	usesFlush = 5 * time.Second
+	// usesMax bounds what waits to be written.
+	usesMax = 20_000
+)
+
+// uses collect who asked for which manifest, because a row for each request would make every pull a write.
+type uses struct {
+	mu      sync.Mutex
+	waiting map[use]*useCount // guarded by mu
+}
+
+type use struct {
+	name oci.Name
+	tag  oci.Tag // zero when asked for by digest
+	dgst digest.Digest
+}
+
+type useCount struct {
+	pulls int64
+	at    int64 // unix seconds of the last
+}
+
+// Used notes that a client asked for a manifest by reference and got it. pull is set when it got the bytes. It counts
+// for the tags at that digest and for the indexes that name it a few seconds later.
+func (s *Store) Used(name oci.Name, ref oci.Reference, dgst digest.Digest, pull bool) {
+	if s.readOnly {
+		return
+	}
+	k := use{name: name, tag: ref.Tag, dgst: dgst}
+	s.uses.mu.Lock()
+	defer s.uses.mu.Unlock()
+	c := s.uses.waiting[k]
+	if c == nil {
+		if len(s.uses.waiting) >= usesMax {
+			return
+		}
+		if s.uses.waiting == nil {
+			s.uses.waiting = make(map[use]*useCount)
+		}
+		c = &useCount{}
+		s.uses.waiting[k] = c
+	}
+	c.at = s.now().Unix()
+	if pull {
+		c.pulls++
+	}
+}
+
+// tend writes uses until ctx is done.
+func (us *uses) tend(ctx context.Context, s *Store) {
+	tick := time.NewTicker(usesFlush)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := s.FlushUses(); err != nil {
+				s.log.Warn("uses not recorded", "err", err)
+			}
+		}
+	}
+}
+
+// FlushUses writes the uses that wait.
+func (s *Store) FlushUses() error {
+	s.uses.mu.Lock()
+	waiting := s.uses.waiting
+	s.uses.waiting = nil
+	s.uses.mu.Unlock()
+	if len(waiting) == 0 {
+		return nil
+	}
+	return s.change(func(t *tx) error {
+		for u, c := range waiting {
+			if err := t.used(u, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// used credits the manifest, the indexes that name it, and the tags of all of these. A pull is a GET of a manifest
+// that no index here names: of an index or a single image. It counts for the tag it was asked by.
+func (t *tx) used(u use, c *useCount) error {
+	const of = ` (SELECT m.id FROM repositories r JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id WHERE r.name = ?1 AND d.digest = ?2
+		UNION SELECT mr.manifest FROM repositories r JOIN digests d JOIN manifest_references mr ON mr.repository = r.id AND mr.target = d.id WHERE r.name = ?1 AND d.digest = ?2)`
+	if _, err := t.exec(`UPDATE manifests SET last_used = max(last_used, ?3) WHERE id IN`+of, u.name.String(), u.dgst.String(), c.at); err != nil {
+		return err
+	}
+	if _, err := t.exec(`UPDATE tags SET last_used = max(last_used, ?3) WHERE manifest IN`+of, u.name.String(), u.dgst.String(), c.at); err != nil {
+		return err
+	}
+	if c.pulls == 0 {
+		return nil
+	}
+	// Asked by digest, as containerd does after a HEAD of the tag, it counts for every tag there.
+	_, err := t.exec(`UPDATE tags SET pulls = pulls + ?4 WHERE (?3 = '' OR name = ?3) AND manifest = (SELECT m.id FROM repositories r
+		JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id WHERE r.name = ?1 AND d.digest = ?2 AND m.refs = 0)`,
+		u.name.String(), u.dgst.String(), u.tag.String(), c.pulls)
+	return err
+}
