@@ -1,0 +1,358 @@
+// Package gc plans and executes collection: what nobody refers to goes, what lives is never touched, and every line
+// says why.
+//
+// Two keys must agree before anything is removed. Marking walks one snapshot from the roots: tagged manifests, untagged
+// ones within their keep time, then whatever these name, and the referrers of what lives. Counting is done by the store
+// in the transactions that change the references. An item goes when marking did not reach it, and in the very
+// transaction that removes it its count is zero, no reference names it and no lease holds it. When the keys disagree on
+// any item there is a bug: the run is refused.
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cubby/store"
+	"cubby/store/oci"
+)
+
+// ErrRefused says that a collection was not safe to run. Nothing was removed.
+var ErrRefused = errors.New("collection refused")
+
+// A Keep says how long what has no tag is kept.
+type Keep struct {
+	Untagged time.Duration // after the last tag left
+	Used     time.Duration // after the last GET or HEAD by digest: people pin digests
+	Cache    time.Duration // for BuildKit cache manifests, instead of both
+}
+
+// DefaultKeep is a week for undo, and a month for those who pin digests.
+var DefaultKeep = Keep{Untagged: 7 * 24 * time.Hour, Used: 30 * 24 * time.Hour, Cache: 24 * time.Hour}
+
+// until returns until when an untagged manifest is kept, and why.
+func (k Keep) until(m store.UntaggedManifest) (time.Time, string) {
+	if m.Cache {
+		return m.Since.Add(k.Cache), "a build cache that lost its tag " + day(m.Since)
+	}
+	until, why := m.Since.Add(k.Untagged), "untagged since "+day(m.Since)
+	if used := m.LastUsed.Add(k.Used); !m.LastUsed.IsZero() && used.After(until) {
+		return used, "untagged, used by digest " + day(m.LastUsed)
+	}
+	return until, why
+}
+
+func day(t time.Time) string { return t.Local().Format("2006-01-02") }
+
+// Options say what a plan is made for.
+type Options struct {
+	Now  time.Time
+	Keep func(oci.Name) Keep // nil: DefaultKeep
+	// End ends keep times, and leases older than an hour, of repositories that it reports true for. nil: of none.
+	End func(oci.Name) bool
+}
+
+func (o *Options) keep(name oci.Name) Keep {
+	if o.Keep == nil {
+		return DefaultKeep
+	}
+	return o.Keep(name)
+}
+
+func (o *Options) end(name oci.Name) bool { return o.End != nil && o.End(name) }
+
+// leasesEnded returns the time up to which leases count as ended. A lease that was granted more than an hour ago has
+// less than the rest of store.Lease left.
+func (o *Options) leasesEnded(name oci.Name) time.Time {
+	if o.end(name) {
+		return o.Now.Add(store.Lease - time.Hour)
+	}
+	return o.Now
+}
+
+// A ManifestItem is a manifest that goes.
+type ManifestItem struct {
+	store.UntaggedManifest
+	Why string
+	// Group is shared by neighbours that can only go together, because each is held by another of them.
+	Group int
+}
+
+// A BlobItem is a blob that goes from a repository. Its file goes when it is in no other.
+type BlobItem struct {
+	store.LooseBlob
+	Why string
+}
+
+// A KeptItem is a manifest that stays for a while.
+type KeptItem struct {
+	store.UntaggedManifest
+	Until time.Time
+	Why   string
+}
+
+// A Plan is what a collection would do, and why. It is made on one snapshot and changes nothing.
+type Plan struct {
+	Options   Options
+	Manifests []ManifestItem // what names comes before what is named, a subject before its referrers
+	Blobs     []BlobItem
+	Kept      []KeptItem // without those that only hang on others
+
+	Frees     int64     // bytes of files that would be freed
+	KeptBytes int64     // bytes that would be free if nothing were kept for undo
+	KeptUntil time.Time // when the last of them may go; zero when nothing is kept
+
+	// Disagreements are items on which the two keys disagree. A plan that has any must not be executed.
+	Disagreements []string
+}
+
+// A node is an untagged manifest while marking.
+type node struct {
+	store.UntaggedManifest
+	names  []*node // what it names, and its referrers
+	named  int64   // references to it, from anywhere
+	live   bool
+	soft   bool // lives only because of a keep time
+	low    int  // used by groups, with number
+	number int
+	onPath bool
+}
+
+// mark makes a node and everything behind it live.
+func (n *node) mark(soft bool) {
+	stack := []*node{n}
+	for len(stack) > 0 {
+		n := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if n.live {
+			continue
+		}
+		n.live, n.soft = true, soft
+		stack = append(stack, n.names...)
+	}
+}
+
+// NewPlan decides, on one snapshot, what a collection would remove.
+func NewPlan(ctx context.Context, st *store.Store, o Options) (*Plan, error) {
+	// What clients asked for in the last seconds counts.
+	if err := st.FlushUses(); err != nil {
+		return nil, fmt.Errorf("plan collection: %w", err)
+	}
+	p := &Plan{Options: o}
+	err := st.View(ctx, func(v *store.View) error {
+		order, err := p.graph(v)
+		if err != nil {
+			return err
+		}
+		p.mark(order)
+		p.decide(order)
+		if err := p.blobs(v); err != nil {
+			return err
+		}
+		return p.undo(v, order)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("plan collection: %w", err)
+	}
+	return p, nil
+}
+
+// graph reads the untagged manifests and what names them. Tagged manifests are roots and need no node: what one names
+// lives.
+func (p *Plan) graph(v *store.View) (order []*node, err error) {
+	nodes := make(map[int64]*node)
+	for m, err := range v.Untagged() {
+		if err != nil {
+			return nil, err
+		}
+		n := &node{UntaggedManifest: m}
+		nodes[m.ID] = n
+		order = append(order, n)
+	}
+	var roots []*node
+	for e, err := range v.Edges() {
+		if err != nil {
+			return nil, err
+		}
+		to := nodes[e.To]
+		to.named++
+		if from := nodes[e.From]; from != nil {
+			from.names = append(from.names, to)
+		} else {
+			roots = append(roots, to)
+		}
+	}
+	for _, n := range order {
+		switch subject := nodes[n.Subject]; {
+		case n.Subject == 0:
+		case subject != nil:
+			subject.names = append(subject.names, n)
+		default:
+			roots = append(roots, n) // the subject has a tag
+		}
+	}
+	for _, n := range roots {
+		n.mark(false)
+	}
+	return order, nil
+}
+
+// mark marks what is within its keep time, and what hangs on it.
+func (p *Plan) mark(order []*node) {
+	for _, n := range order {
+		if n.live || p.Options.end(n.Repository) {
+			continue
+		}
+		if until, why := p.Options.keep(n.Repository).until(n.UntaggedManifest); until.After(p.Options.Now) {
+			p.Kept = append(p.Kept, KeptItem{n.UntaggedManifest, until, why})
+			n.mark(true)
+		}
+	}
+}
+
+// decide lists what was not reached, in the order in which it can go, and compares the keys.
+func (p *Plan) decide(order []*node) {
+	for _, n := range order {
+		// What named it goes too, or it would have been reached: the stored count must say so.
+		if !n.live && n.Refs != n.named {
+			p.Disagreements = append(p.Disagreements, fmt.Sprintf("manifest %s@%s is counted as named by %d manifests, %d name it", n.Repository, n.Digest, n.Refs, n.named))
+		}
+	}
+	for i, group := range groups(order) {
+		for _, n := range group {
+			p.Manifests = append(p.Manifests, ManifestItem{n.UntaggedManifest, p.why(n), i})
+		}
+	}
+}
+
+// groups returns the nodes that are not live, in groups that hold each other, each before what it holds. They are the
+// strongly connected components of the graph (Tarjan), which come out in the opposite order.
+func groups(order []*node) (all [][]*node) {
+	number := 0
+	var path []*node
+	var visit func(*node)
+	visit = func(n *node) {
+		number++
+		n.number, n.low, n.onPath = number, number, true
+		path = append(path, n)
+		for _, to := range n.names {
+			switch {
+			case to.live:
+			case to.number == 0:
+				visit(to)
+				n.low = min(n.low, to.low)
+			case to.onPath:
+				n.low = min(n.low, to.number)
+			}
+		}
+		if n.low != n.number {
+			return
+		}
+		begin := len(path) - 1
+		for path[begin] != n {
+			begin--
+		}
+		group := slices.Clone(path[begin:])
+		path = path[:begin]
+		for _, member := range group {
+			member.onPath = false
+		}
+		all = append(all, group)
+	}
+	for _, n := range order {
+		if !n.live && n.number == 0 {
+			visit(n)
+		}
+	}
+	slices.Reverse(all)
+	return all
+}
+
+// why tells why a manifest goes.
+func (p *Plan) why(n *node) string {
+	_, why := p.Options.keep(n.Repository).until(n.UntaggedManifest)
+	if n.named > 0 {
+		return "part of an index that goes, " + why
+	}
+	return why
+}
+
+// blobs lists the blobs that no manifest names and no lease holds, and with End also those that only manifests that go
+// now name.
+func (p *Plan) blobs(v *store.View) error {
+	left := make(map[int64]int64) // repositories that still have a blob that goes
+	add := func(b store.LooseBlob, why string) {
+		p.Blobs = append(p.Blobs, BlobItem{b, why})
+		if _, ok := left[b.ID]; !ok {
+			left[b.ID] = b.Repositories
+		}
+		if left[b.ID]--; left[b.ID] == 0 {
+			p.Frees += b.Size
+		}
+	}
+	for b, err := range v.LooseBlobs() {
+		switch {
+		case err != nil:
+			return err
+		case b.Named:
+			p.Disagreements = append(p.Disagreements, fmt.Sprintf("blob %s of %s is counted as named by nothing, a manifest names it", b.Digest, b.Repository))
+		case !b.KeepUntil.After(p.Options.leasesEnded(b.Repository)):
+			add(b, "no manifest names it")
+		default:
+			p.keepUntil(b.KeepUntil)
+			if b.Repositories == 1 {
+				p.KeptBytes += b.Size
+			}
+		}
+	}
+	type key struct{ repository, blob int64 }
+	named := make(map[key]int64)
+	for _, m := range p.Manifests {
+		if !p.Options.end(m.Repository) {
+			continue
+		}
+		for b, err := range v.BlobsOf(m.ID) {
+			if err != nil {
+				return err
+			}
+			k := key{b.RepositoryID, b.ID}
+			if named[k]++; named[k] == b.Refs && !b.KeepUntil.After(p.Options.leasesEnded(b.Repository)) {
+				b.Named = false // by then
+				add(b.LooseBlob, "only manifests that go name it")
+			}
+		}
+	}
+	return nil
+}
+
+// undo counts what is kept only because of keep times: bytes that nothing else holds.
+func (p *Plan) undo(v *store.View, order []*node) error {
+	for _, k := range p.Kept {
+		p.keepUntil(k.Until)
+	}
+	type key struct{ repository, blob int64 }
+	named := make(map[key]int64)
+	for _, n := range order {
+		if !n.soft {
+			continue
+		}
+		for b, err := range v.BlobsOf(n.ID) {
+			if err != nil {
+				return err
+			}
+			k := key{b.RepositoryID, b.ID}
+			if named[k]++; named[k] == b.Refs && b.Repositories == 1 {
+				p.KeptBytes += b.Size
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Plan) keepUntil(t time.Time) {
+	if t.After(p.KeptUntil) {
+		p.KeptUntil = t
+	}
+}
