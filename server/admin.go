@@ -16,13 +16,21 @@ import (
 
 // An Event is one line of the answer to an administrative command. Exactly one field is set, or Done alone.
 type Event struct {
-	Repository *RepositoryItem     `json:"repository,omitempty"`
-	Tag        *TagItem            `json:"tag,omitempty"`
-	Removed    *RemovedItem        `json:"removed,omitempty"`
-	Check      *store.CheckReport  `json:"check,omitempty"`
-	Backup     *store.BackupReport `json:"backup,omitempty"`
-	Progress   *Progress           `json:"progress,omitempty"`
-	Error      *EventError         `json:"error,omitempty"`
+	Repository    *RepositoryItem      `json:"repository,omitempty"`
+	Tag           *TagItem             `json:"tag,omitempty"`
+	Removed       *RemovedItem         `json:"removed,omitempty"`
+	Check         *store.CheckReport   `json:"check,omitempty"`
+	Backup        *store.BackupReport  `json:"backup,omitempty"`
+	Plan          *PlanItem            `json:"plan,omitempty"`
+	Collected     *CollectedItem       `json:"collected,omitempty"`
+	Run           *store.CollectionRun `json:"run,omitempty"`
+	Move          *store.TagMove       `json:"move,omitempty"`
+	DiskUse       *store.DiskUse       `json:"disk_use,omitempty"`
+	RepositoryUse *RepositoryUseItem   `json:"repository_use,omitempty"`
+	// Note is a sentence for people, such as why a command waits.
+	Note     string      `json:"note,omitempty"`
+	Progress *Progress   `json:"progress,omitempty"`
+	Error    *EventError `json:"error,omitempty"`
 	// Done is the last line of an answer that is whole.
 	Done bool `json:"done,omitempty"`
 }
@@ -52,7 +60,34 @@ type RemovedItem struct {
 	Digest     string `json:"digest,omitempty"`
 }
 
-// Progress counts bytes.
+// A PlanItem is a line of what a collection does: Action is "remove" or "keep".
+type PlanItem struct {
+	Action     string    `json:"action"`
+	Kind       string    `json:"kind"` // "tag", "manifest" or "blob"
+	Repository string    `json:"repository"`
+	Tag        string    `json:"tag,omitempty"`
+	Digest     string    `json:"digest"`
+	Size       int64     `json:"size"` // bytes
+	Why        string    `json:"why"`
+	Until      time.Time `json:"until,omitzero"` // of what is kept
+}
+
+// A CollectedItem sums up a collection, or with DryRun what one would do.
+type CollectedItem struct {
+	DryRun    bool      `json:"dry_run"`
+	Now       bool      `json:"now"` // keep times were ended
+	Tags      int64     `json:"tags"`
+	Manifests int64     `json:"manifests"`
+	Blobs     int64     `json:"blobs"`
+	Orphans   int64     `json:"orphans"`
+	Spared    int64     `json:"spared"`
+	Freed     int64     `json:"freed"` // bytes
+	Kept      int64     `json:"kept"`  // bytes that stay for undo
+	KeptUntil time.Time `json:"kept_until,omitzero"`
+	Seconds   float64   `json:"seconds"`
+}
+
+// Progress counts bytes, or items.
 type Progress struct {
 	Done  int64 `json:"done"`
 	Total int64 `json:"total"`
@@ -64,25 +99,38 @@ type EventError struct {
 	Refused bool   `json:"refused,omitempty"`
 }
 
-// Admin returns the handler of the administrative commands. It does no authorization: whoever can open the socket
-// owns the data directory.
-func Admin(st *store.Store) http.Handler {
+// An AdminFunc carries out an administrative command and sends what it has to tell.
+type AdminFunc func(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error
+
+// ErrRefused makes the error of an AdminFunc a refusal: nothing was changed.
+var ErrRefused = errors.New("refused")
+
+// Admin returns the handler of the administrative commands; more are those that another package does, by pattern. It
+// does no authorization: whoever can open the socket owns the data directory.
+func Admin(st *store.Store, more map[string]AdminFunc) http.Handler {
 	mux := http.NewServeMux()
-	handle := func(pattern string, run func(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error) {
+	handle := func(pattern string, run AdminFunc) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			send := eventWriter(w)
 			if err := run(r.Context(), st, r, send); err != nil {
 				_, _, internal := translate(err)
-				send(Event{Error: &EventError{Message: err.Error(), Refused: !internal}})
+				send(Event{Error: &EventError{Message: err.Error(), Refused: !internal || errors.Is(err, ErrRefused)}})
 				return
 			}
 			send(Event{Done: true})
 		})
 	}
+	for pattern, run := range more {
+		handle(pattern, run)
+	}
 	handle("GET /ls", adminList)
 	handle("POST /rm", adminRemove)
 	handle("POST /check", adminCheck)
 	handle("POST /backup", adminBackup)
+	handle("GET /history", adminHistory)
+	handle("POST /undo", adminUndo)
+	handle("POST /restore", adminRestore)
+	handle("GET /du", adminDiskUse)
 	return mux
 }
 

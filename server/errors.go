@@ -78,6 +78,8 @@ var table = []struct {
 	{store.ErrFull, http.StatusForbidden, codeDenied},
 	{store.ErrReadOnly, http.StatusMethodNotAllowed, codeUnsupported},
 	{store.ErrTarget, http.StatusConflict, codeUnsupported},
+	{store.ErrHistoryUnknown, http.StatusNotFound, codeManifestUnknown},
+	{store.ErrContentDeleted, http.StatusNotFound, codeManifestUnknown},
 	{auth.ErrUnauthorized, http.StatusUnauthorized, codeUnauthorized},
 	{auth.ErrDenied, http.StatusForbidden, codeDenied},
 	{errPathUnknown, http.StatusNotFound, codeUnsupported},

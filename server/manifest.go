@@ -23,6 +23,7 @@ func (s *Server) getManifest(w http.ResponseWriter, r *http.Request, rt route) e
 	if err != nil {
 		return err
 	}
+	s.store.Used(rt.name, rt.ref, m.Digest, r.Method == http.MethodGet)
 	h := w.Header()
 	setContentHeaders(h, m.MediaType, m.Digest)
 	h.Set(headerCacheControl, "no-cache")

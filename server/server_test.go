@@ -111,7 +111,7 @@ func TestErrorTable(t *testing.T) {
 		store.ErrNameUnknown, store.ErrBlobUnknown, store.ErrManifestUnknown, store.ErrManifestBlobUnknown, store.ErrUploadUnknown,
 		store.ErrUploadBusy, store.ErrUploadsTooMany, store.ErrRangeInvalid, store.ErrDigestMismatch, store.ErrSizeMismatch, store.ErrInUse,
 		store.ErrPrecondition, store.ErrFull, store.ErrReadOnly, oci.ErrNameInvalid, oci.ErrTagInvalid, oci.ErrDigestInvalid, oci.ErrManifestInvalid,
-		auth.ErrUnauthorized, auth.ErrDenied,
+		store.ErrTarget, store.ErrHistoryUnknown, store.ErrContentDeleted, auth.ErrUnauthorized, auth.ErrDenied,
 	} {
 		if _, _, internal := translate(fmt.Errorf("wrapped: %w", err)); internal {
 			t.Errorf("%v has no row", err)

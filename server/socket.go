@@ -73,8 +73,8 @@ func (e *CommandError) Error() string { return e.Message }
 
 // Command runs an administrative command on the store in dir and calls each for its events until one returns an error.
 // If a server owns the directory it runs there, through the socket; otherwise this process takes the lock, opens the
-// store, and runs the same handler.
-func Command(ctx context.Context, dir, method, path string, params url.Values, each func(Event) error) error {
+// store, and runs the handler that admin makes, which is the server's.
+func Command(ctx context.Context, dir string, admin func(*store.Store) http.Handler, method, path string, params url.Values, each func(Event) error) error {
 	r, err := http.NewRequestWithContext(ctx, method, "http://cubby"+path+"?"+params.Encode(), nil)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func Command(ctx context.Context, dir, method, path string, params url.Values, e
 		st, err := store.Open(ctx, store.Options{Dir: dir, Role: store.RoleAdmin})
 		if err == nil {
 			defer st.Close()
-			return runHere(r, st, each)
+			return runHere(r, admin(st), each)
 		}
 		if errors.Is(err, store.ErrLocked) && errors.Is(asked, fs.ErrPermission) {
 			return fmt.Errorf("admin socket in %s: %w", dir, asked)
@@ -127,14 +127,14 @@ func askServer(r *http.Request, dir string) (*http.Response, error) {
 }
 
 // runHere serves the request from this process's own store.
-func runHere(r *http.Request, st *store.Store, each func(Event) error) error {
+func runHere(r *http.Request, admin http.Handler, each func(Event) error) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	reader, writer := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		Admin(st).ServeHTTP(&pipeResponse{header: make(http.Header), w: writer}, r.WithContext(ctx))
+		admin.ServeHTTP(&pipeResponse{header: make(http.Header), w: writer}, r.WithContext(ctx))
 		writer.Close()
 	}()
 	err := readEvents(reader, each)

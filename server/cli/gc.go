@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"cubby/server"
+	"cubby/store"
+	"cubby/store/oci"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+)
+
+func collectCommand() *cobra.Command {
+	var a adminCommand
+	var dryRun, now, force bool
+	cmd := &cobra.Command{
+		Use:   "gc [REPO]",
+		Short: "Remove what nobody refers to",
+		Long: `Remove manifests that lost their last tag more than a week ago and were not used by digest for a month, and blobs that
+no manifest names. Pushes and pulls go on meanwhile. Whatever a tag leads to is never touched.
+
+With --dry-run nothing is removed; the plan is the same. With --now keep times end at once, in REPO or everywhere, and
+leases of clients that are older than an hour. A server collects by itself every day (serve --gc-every).
+` + whereHelp + `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it should be, and nothing was removed.`,
+		Example: "  cubby gc --dry-run\n  cubby gc --now team/api\n  0 4 * * * cubby gc        # in a crontab",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			params := url.Values{"dry-run": {strconv.FormatBool(dryRun)}, "now": {strconv.FormatBool(now)}, "force": {strconv.FormatBool(force)}}
+			if len(args) == 1 {
+				if _, err := oci.ParseName(args[0]); err != nil {
+					return UsageError(cmd, err)
+				}
+				if !now {
+					return UsageError(cmd, fmt.Errorf("REPO goes with --now; without it all repositories are looked at"))
+				}
+				params.Set("repo", args[0])
+			}
+			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			return a.run(cmd, http.MethodPost, "/gc", params, func(e server.Event) error {
+				switch {
+				case e.Note != "":
+					fmt.Fprintln(cmd.ErrOrStderr(), e.Note)
+				case e.Plan != nil && a.json:
+					return printJSON(cmd.OutOrStdout(), e.Plan)
+				case e.Plan != nil:
+					printPlanItem(out, e.Plan)
+				case e.Collected != nil && a.json:
+					return printJSON(cmd.OutOrStdout(), e.Collected)
+				case e.Collected != nil:
+					if err := out.Flush(); err != nil {
+						return err
+					}
+					printCollected(cmd.OutOrStdout(), e.Collected)
+				}
+				return nil
+			})
+		},
+	}
+	a.flags(cmd)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be removed, and why")
+	cmd.Flags().BoolVar(&now, "now", false, "end keep times, and leases older than an hour, at once")
+	cmd.Flags().BoolVar(&force, "force", false, "also with a clock that is not believed")
+	cmd.AddCommand(collectLogCommand())
+	return cmd
+}
+
+func printPlanItem(w io.Writer, p *server.PlanItem) {
+	why := p.Why
+	if !p.Until.IsZero() {
+		why += ", kept until " + date(p.Until)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s@%s\t%s\t%s\n", p.Action, p.Kind, p.Repository, shortDigest(p.Digest), humanize.IBytes(uint64(p.Size)), why)
+}
+
+func printCollected(w io.Writer, c *server.CollectedItem) {
+	verb := "Freed"
+	if c.DryRun {
+		verb = "Would free"
+	}
+	fmt.Fprintf(w, "%s %s: %d manifests, %d blobs", verb, size(c.Freed), c.Manifests, c.Blobs)
+	if c.Orphans > 0 {
+		fmt.Fprintf(w, ", %d files of interrupted pushes", c.Orphans)
+	}
+	fmt.Fprintf(w, ", in %s.\n", time.Duration(c.Seconds*float64(time.Second)).Round(time.Millisecond))
+	if c.Spared > 0 {
+		fmt.Fprintf(w, "%d items came back into use meanwhile and stay.\n", c.Spared)
+	}
+	switch {
+	case c.Kept > 0 && c.Now:
+		fmt.Fprintf(w, "%s stays until %s at the latest: a client may be about to use it, or it is not in REPO.\n", size(c.Kept), c.KeptUntil.Local().Format("Mon 2 Jan 15:04"))
+	case c.Kept > 0:
+		fmt.Fprintf(w, "%s is kept for undo until %s; free it now: cubby gc --now\n", size(c.Kept), c.KeptUntil.Local().Format("Mon 2 Jan 15:04"))
+	}
+}
+
+func collectLogCommand() *cobra.Command {
+	var a adminCommand
+	cmd := &cobra.Command{
+		Use:   "log",
+		Short: "List past collections",
+		Long:  "List past collections, the newest first, also those that were refused or failed.\n" + whereHelp + exitHelp,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+			if !a.json {
+				fmt.Fprintln(out, "STARTED\tTOOK\tBY\tOUTCOME\tFREED\tMANIFESTS\tBLOBS\tREASON")
+			}
+			err := a.run(cmd, http.MethodGet, "/gc/log", nil, func(e server.Event) error {
+				if a.json {
+					return printJSON(cmd.OutOrStdout(), e.Run)
+				}
+				printRun(out, e.Run)
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			return out.Flush()
+		},
+	}
+	a.flags(cmd)
+	return cmd
+}
+
+func printRun(w io.Writer, r *store.CollectionRun) {
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", date(r.StartedAt), r.Duration.Round(time.Millisecond), r.Cause, r.Outcome, size(r.Bytes), r.Manifests, r.Blobs, r.Reason)
+}
