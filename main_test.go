@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"cubby/scripts/process"
+	"cubby/server/cli"
 )
 
 // These tests run the program as its users do: real processes, real files, real HTTP on loopback. What they need beyond
@@ -326,9 +327,10 @@ func TestReadOnlyRoot(t *testing.T) {
 
 // arrows are the imports that DESIGN.md allows between packages of the module. Packages of scripts/ import none.
 var arrows = map[string][]string{
-	"":              {"server", "server/auth", "web", "gc", "store", "store/oci"}, // it wires, so it names their types
+	"":              {"server", "server/auth", "server/cli", "web", "gc", "store", "store/oci"}, // it wires, so it names their types
 	"server":        {"server/auth", "store", "store/oci"},
 	"server/auth":   {"store", "store/oci"},
+	"server/cli":    {"server", "store", "store/oci"},
 	"web":           {"web/layer", "store", "store/oci"},
 	"web/layer":     {},
 	"gc":            {"store", "store/oci"},
@@ -459,12 +461,12 @@ func testUsage(t *testing.T) {
 		"serve --addr here", "serve --log-level loud", "serve --max-manifest 5", "ls a b", "rm", "rm UPPER:tag", "rm a:-", "rm a@sha256:0",
 		"check extra", "backup", "health extra", "health --addr here", "version extra", "completion bash extra",
 	} {
-		cubby(t, strings.Fields(line)...).Want(t, exitUsage, "cubby: ")
+		cubby(t, strings.Fields(line)...).Want(t, cli.ExitUsage, "cubby: ")
 	}
 	bad := cubby(t, "serve")
 	bad.Env = append(bad.Env, "CUBBY_GRACE=soon")
-	bad.Want(t, exitUsage, "CUBBY_GRACE")
-	cubby(t, "health", "--addr", "127.0.0.1:1").Want(t, exitFailed)
+	bad.Want(t, cli.ExitUsage, "CUBBY_GRACE")
+	cubby(t, "health", "--addr", "127.0.0.1:1").Want(t, cli.ExitFailed)
 	if r := cubby(t, "version").Want(t, 0); !regexp.MustCompile(`^cubby \S+ \(go1\.\S+\)\n$`).MatchString(r.Stdout) {
 		t.Errorf("version prints %q", r.Stdout)
 	}
@@ -493,15 +495,15 @@ func testBeside(t *testing.T) {
 			}
 			out = append(out, r.Stdout)
 		}
-		on("rm", "team/app@"+sample.Images[0].Digest).Want(t, exitRefused, sample.Index.Digest)
-		out = append(out, on("ls", "team/ap").Want(t, exitRefused, "team/ap").Stderr)
-		return append(out, on("rm", "team/app:nosuch").Want(t, exitRefused, "nosuch").Stderr)
+		on("rm", "team/app@"+sample.Images[0].Digest).Want(t, cli.ExitRefused, sample.Index.Digest)
+		out = append(out, on("ls", "team/ap").Want(t, cli.ExitRefused, "team/ap").Stderr)
+		return append(out, on("rm", "team/app:nosuch").Want(t, cli.ExitRefused, "nosuch").Stderr)
 	}
 	beside := look()
 	health := cubby(t, "health", "--addr", strings.TrimPrefix(s.URL, "http://"))
 	health.Want(t, 0)
 	s.Stop(t)
-	health.Want(t, exitFailed)
+	health.Want(t, cli.ExitFailed)
 	for i, alone := range look() {
 		if beside[i] != alone {
 			t.Errorf("beside a server it says\n%s\nand without one\n%s", beside[i], alone)
@@ -510,7 +512,7 @@ func testBeside(t *testing.T) {
 
 	s = cubby(t).Start(t, dir)
 	on("rm", "team/app:v1").Want(t, 0, "team/app:v1")
-	on("rm", "team/app:v1").Want(t, exitRefused)
+	on("rm", "team/app:v1").Want(t, cli.ExitRefused)
 	process.NewClient(s.URL).Want(t, http.StatusNotFound, "GET", "/v2/team/app/manifests/v1", nil)
 	s.Stop(t)
 	if n := len(on("rm", "--json", "team/app").Want(t, 0).Objects(t)); n != 3 {
@@ -536,7 +538,7 @@ func testBackup(t *testing.T) {
 		return target
 	}
 	beside := backup("beside")
-	cubby(t, "backup", "--data", dir, beside).Want(t, exitRefused, "not empty")
+	cubby(t, "backup", "--data", dir, beside).Want(t, cli.ExitRefused, "not empty")
 	s.Stop(t)
 	alone := backup("alone")
 	for _, copied := range []string{beside, alone} {
@@ -570,16 +572,16 @@ func testDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	cubby(t, "check", "--data", dir).Want(t, 0)
-	cubby(t, "check", "--deep", "--data", dir).Want(t, exitFailed, "I5", other.Digest)
+	cubby(t, "check", "--deep", "--data", dir).Want(t, cli.ExitFailed, "I5", other.Digest)
 	if err := os.Truncate(file(short), 999); err != nil {
 		t.Fatal(err)
 	}
-	cubby(t, "check", "--data", dir).Want(t, exitFailed, "I2", short.Digest)
-	cubby(t, "backup", "--data", dir, filepath.Join(process.Dir(t), "copy")).Want(t, exitFailed)
+	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "I2", short.Digest)
+	cubby(t, "backup", "--data", dir, filepath.Join(process.Dir(t), "copy")).Want(t, cli.ExitFailed)
 	s = cubby(t).Start(t, dir)
 	c := process.NewClient(s.URL)
 	c.Want(t, http.StatusNotFound, "GET", "/v2/team/app/blobs/"+short.Digest, nil)
-	cubby(t, "check", "--data", dir).Want(t, exitFailed, "I2", short.Digest)
+	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "I2", short.Digest)
 	c.PushBlob(t, "team/app", short)
 	c.PushBlob(t, "team/other", other)
 	cubby(t, "check", "--deep", "--data", dir).Want(t, 0, "all is well")
@@ -594,18 +596,18 @@ func testFindStore(t *testing.T) {
 	home, state := process.Dir(t), process.Dir(t)
 	ls := cubby(t, "ls")
 	ls.Env = []string{"HOME=" + home}
-	ls.Want(t, exitFailed, filepath.Join(home, ".local", "share", "cubby"), "/var/lib/cubby", "/data", "--data")
+	ls.Want(t, cli.ExitFailed, filepath.Join(home, ".local", "share", "cubby"), "/var/lib/cubby", "/data", "--data")
 	ls.Env = []string{"HOME=/nonexistent", "XDG_DATA_HOME=" + home}
-	ls.Want(t, exitFailed, filepath.Join(home, "cubby"), "/var/lib/cubby", "/data", "--data")
+	ls.Want(t, cli.ExitFailed, filepath.Join(home, "cubby"), "/var/lib/cubby", "/data", "--data")
 
 	s := cubby(t).Start(t, filepath.Join(home, "cubby"))
 	process.NewClient(s.URL).PushBlob(t, "found/it", process.RandomBlob(1, 10))
 	s.Stop(t)
 	ls.Want(t, 0, "found/it")
-	cubby(t, "ls", "--data", home).Want(t, exitFailed, home)
+	cubby(t, "ls", "--data", home).Want(t, cli.ExitFailed, home)
 	cubby(t).Start(t, state).Stop(t)
 	ls.Env = append(ls.Env, "STATE_DIRECTORY="+state)
-	ls.Want(t, exitFailed, filepath.Join(home, "cubby"), state, "--data")
+	ls.Want(t, cli.ExitFailed, filepath.Join(home, "cubby"), state, "--data")
 	ls.Env = append(ls.Env, "CUBBY_DATA="+filepath.Join(home, "cubby"))
 	ls.Want(t, 0, "found/it")
 }
@@ -636,7 +638,7 @@ func testOwner(t *testing.T) {
 		cubby(t, "check", "--deep", "--data", dir).Want(t, 0)
 		stranger := cubby(t, "ls", "--data", dir)
 		stranger.UID = uid + 1
-		stranger.Want(t, exitRefused, strconv.Itoa(uid))
+		stranger.Want(t, cli.ExitRefused, strconv.Itoa(uid))
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -692,7 +694,7 @@ func testRefuse(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(empty, "cubby.db")); err == nil {
 		t.Error("--no-init made a store")
 	}
-	cubby(t, "ls", "--data", empty).Want(t, exitFailed, "no store")
+	cubby(t, "ls", "--data", empty).Want(t, cli.ExitFailed, "no store")
 }
 
 func testUnwritable(t *testing.T) {
@@ -726,7 +728,7 @@ func testVolume(t *testing.T) {
 		move(file, away)
 		cubby(t).WantRefused(t, dir, "volume")
 		cubby(t).WantRefused(t, dir, "volume") // the first refusal must not have made what was missing
-		cubby(t, "check", "--data", dir).Want(t, exitFailed, "volume")
+		cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "volume")
 		// An empty mount point is like none.
 		if err := os.RemoveAll(file); err != nil {
 			t.Fatal(err)
