@@ -28,8 +28,9 @@ type Timer interface {
 // implausible, or "". Call it before every collection and now and then between them: the more often, the sooner a clock
 // that jumped is believed.
 //
-// A clock that went back is not remembered: it is implausible until it is right again, or force is set.
-func ObserveClock(ctx context.Context, st *store.Store, timer Timer, force bool) (reason string, err error) {
+// A clock that went back is not remembered: it is implausible until it is right again, or force is set, and then it is
+// in doubt like one that jumped. Without remember nothing is written.
+func ObserveClock(ctx context.Context, st *store.Store, timer Timer, force, remember bool) (reason string, err error) {
 	last, err := st.Clock(ctx)
 	if err != nil {
 		return "", fmt.Errorf("observe clock: %w", err)
@@ -41,8 +42,11 @@ func ObserveClock(ctx context.Context, st *store.Store, timer Timer, force bool)
 	next := store.Clock{SeenAt: timer.Now(), Boot: boot, Uptime: up}
 	if !force && !last.SeenAt.IsZero() {
 		if reason = judge(last, &next); next.SeenAt.Before(last.SeenAt.Add(-backStep)) {
-			return reason, nil
+			next.SeenAt, next.DoubtSince, next.TrustedFor = last.SeenAt, last.SeenAt, 0
 		}
+	}
+	if !remember {
+		return reason, nil
 	}
 	return reason, st.SetClock(next)
 }
@@ -51,7 +55,7 @@ func ObserveClock(ctx context.Context, st *store.Store, timer Timer, force bool)
 func judge(last store.Clock, next *store.Clock) string {
 	passed := next.SeenAt.Sub(last.SeenAt)
 	up := next.Uptime
-	if next.Boot == last.Boot {
+	if next.Boot == last.Boot && next.Uptime >= last.Uptime {
 		up -= last.Uptime
 	}
 	if passed < -backStep {
@@ -70,7 +74,7 @@ func judge(last store.Clock, next *store.Clock) string {
 	if next.DoubtSince.IsZero() {
 		return ""
 	}
-	return fmt.Sprintf("the clock went forward to %s by more than a day that the machine was not up; it is believed after %s more of uptime",
+	return fmt.Sprintf("the clock jumped at %s, by more than the machine was up or back and forth; it is believed after %s more of uptime",
 		stamp(next.DoubtSince), (trustAfter - next.TrustedFor).Round(time.Minute))
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,13 +44,21 @@ type world struct {
 	st        *store.Store
 	collector *Collector
 	now       time.Time
+	shared    atomic.Int64 // now in unix nanoseconds, for the goroutines of the store
 	up        time.Duration
 	boot      string
 }
 
-func (w *world) Now() time.Time                             { return w.now }
-func (w *world) Uptime() (string, time.Duration, error)     { return w.boot, w.up, nil }
-func (w *world) pass(d time.Duration)                       { w.now, w.up = w.now.Add(d), w.up+d }
+func (w *world) Now() time.Time                         { return w.now }
+func (w *world) Uptime() (string, time.Duration, error) { return w.boot, w.up, nil }
+func (w *world) sharedNow() time.Time                   { return time.Unix(0, w.shared.Load()) }
+
+func (w *world) set(t time.Time) {
+	w.now = t
+	w.shared.Store(t.UnixNano())
+}
+
+func (w *world) pass(d time.Duration)                       { w.set(w.now.Add(d)); w.up += d }
 func (w *world) reference(dgst digest.Digest) oci.Reference { return oci.Reference{Digest: dgst} }
 func descriptor(mediaType string, dgst digest.Digest) string {
 	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":1}`, mediaType, dgst)
@@ -64,13 +73,18 @@ func descriptors(mediaType string, ds ...digest.Digest) string {
 
 func newWorld(t *testing.T, dir string) *world {
 	t.Helper()
-	w := &world{T: t, now: time.Unix(1_700_000_000, 0), boot: "boot"}
+	w := &world{T: t, boot: "boot"}
+	w.set(time.Unix(1_700_000_000, 0))
 	var err error
-	if w.st, err = store.Open(t.Context(), store.Options{Dir: dir, Role: store.RoleServe, Create: true, Now: w.Now}); err != nil {
+	if w.st, err = store.Open(t.Context(), store.Options{Dir: dir, Role: store.RoleServe, Create: true, Now: w.sharedNow}); err != nil {
 		t.Fatal(err)
 	}
+	st := w.st
 	t.Cleanup(func() {
-		if err := w.st.Close(); err != nil {
+		if w.st != st {
+			return // closed by the test
+		}
+		if err := st.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -439,9 +453,12 @@ func TestRefusals(t *testing.T) {
 		want  string
 		force bool // gets past it
 	}{
-		{"the clock went back", func(w *world) { w.now = w.now.Add(-time.Hour) }, "it went back", true},
-		{"the clock jumped forward", func(w *world) { w.now = w.now.Add(400 * dayTime) }, "went forward", true},
-		{"off for a week", func(w *world) { w.boot, w.up, w.now = "next", time.Minute, w.now.Add(7*dayTime) }, "went forward", true},
+		{"the clock went back", func(w *world) { w.set(w.now.Add(-time.Hour)) }, "it went back", true},
+		{"the clock jumped forward", func(w *world) { w.set(w.now.Add(400 * dayTime)) }, "jumped", true},
+		{"off for a week", func(w *world) {
+			w.boot, w.up = "next", time.Minute
+			w.set(w.now.Add(7 * dayTime))
+		}, "jumped", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, t.TempDir())
@@ -449,7 +466,7 @@ func TestRefusals(t *testing.T) {
 			w.image("a", "old", "latest")
 			w.untag("a", "latest")
 			w.pass(40 * dayTime)
-			if _, err := ObserveClock(t.Context(), w.st, w, false); err != nil {
+			if _, err := ObserveClock(t.Context(), w.st, w, false, true); err != nil {
 				t.Fatal(err)
 			}
 			tt.spoil(w)
@@ -476,7 +493,8 @@ func TestRefusals(t *testing.T) {
 func TestClockIsBelievedAfterADay(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.collect()
-	w.boot, w.up, w.now = "second", 0, w.now.Add(10*dayTime)
+	w.boot, w.up = "second", 0
+	w.set(w.now.Add(10 * dayTime))
 	refused := func() bool {
 		_, _, err := w.collector.Run(t.Context(), Request{Cause: "schedule"})
 		if err != nil && !errors.Is(err, ErrRefused) {
@@ -491,14 +509,16 @@ func TestClockIsBelievedAfterADay(t *testing.T) {
 		w.pass(10 * time.Hour)
 		if i == 1 {
 			refused() // looked at before the night
-			w.boot, w.up, w.now = "third", 0, w.now.Add(8*time.Hour)
+			w.boot, w.up = "third", 0
+			w.set(w.now.Add(8 * time.Hour))
 		}
 	}
 	if refused() {
 		t.Error("not believed after thirty hours of uptime")
 	}
 	// Off at night is no jump.
-	w.boot, w.up, w.now = "fourth", time.Minute, w.now.Add(10*time.Hour)
+	w.boot, w.up = "fourth", time.Minute
+	w.set(w.now.Add(10 * time.Hour))
 	if refused() {
 		t.Error("a night off is taken for a jump")
 	}

@@ -204,17 +204,17 @@ func (m *model) use(dgst digest.Digest) {
 
 // jump moves the clock by months and back. Whatever it says, a collection must refuse and remove nothing.
 func (m *model) jump() {
-	true_ := m.now
+	right := m.now
 	// Known to the store, so that the jump is one.
-	if _, err := ObserveClock(m.Context(), m.st, m, true); err != nil {
+	if _, err := ObserveClock(m.Context(), m.st, m, true, true); err != nil {
 		m.Fatal(err)
 	}
-	m.now = m.now.Add([]time.Duration{400 * dayTime, 2 * dayTime, -dayTime, -3650 * dayTime}[m.random.IntN(4)])
+	m.set(m.now.Add([]time.Duration{400 * dayTime, 2 * dayTime, -dayTime, -3650 * dayTime}[m.random.IntN(4)]))
 	if _, _, err := m.collector.Run(m.Context(), Request{Cause: "schedule"}); !errors.Is(err, ErrRefused) {
 		m.Fatalf("a clock that jumped to %v is believed: %v", m.now, err)
 	}
-	m.now = true_
-	if _, err := ObserveClock(m.Context(), m.st, m, true); err != nil {
+	m.set(right)
+	if _, err := ObserveClock(m.Context(), m.st, m, true, true); err != nil {
 		m.Fatal(err)
 	}
 }
@@ -362,7 +362,7 @@ func TestModel(t *testing.T) {
 		// Two collections after everything's keep time nothing is left but what tags lead to.
 		for range 2 {
 			m.pass(40 * dayTime)
-			if _, err := ObserveClock(t.Context(), w.st, w, true); err != nil {
+			if _, err := ObserveClock(t.Context(), w.st, w, true, true); err != nil {
 				t.Fatal(err)
 			}
 			m.collectAndCompare(false)

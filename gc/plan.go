@@ -63,6 +63,19 @@ func (o *Options) keep(name oci.Name) Keep {
 
 func (o *Options) end(name oci.Name) bool { return o.End != nil && o.End(name) }
 
+// until returns until when an untagged manifest is kept, and why. Also where keep times are ended, whoever was told that
+// it is here may go on for an hour: an index that names it may be on its way.
+func (o *Options) until(m store.UntaggedManifest) (time.Time, string) {
+	if !o.end(m.Repository) {
+		return o.keep(m.Repository).until(m)
+	}
+	if told := slices.MaxFunc([]time.Time{m.PushedAt, m.LastUsed}, time.Time.Compare).Add(time.Hour); told.After(o.Now) {
+		return told, "pushed or used within the hour"
+	}
+	_, why := o.keep(m.Repository).until(m)
+	return o.Now, why
+}
+
 // leasesEnded returns the time up to which leases count as ended. A lease that was granted more than an hour ago has
 // less than the rest of store.Lease left.
 func (o *Options) leasesEnded(name oci.Name) time.Time {
@@ -136,10 +149,6 @@ func (n *node) mark(soft bool) {
 
 // NewPlan decides, on one snapshot, what a collection would remove.
 func NewPlan(ctx context.Context, st *store.Store, o Options) (*Plan, error) {
-	// What clients asked for in the last seconds counts.
-	if err := st.FlushUses(); err != nil {
-		return nil, fmt.Errorf("plan collection: %w", err)
-	}
 	p := &Plan{Options: o}
 	err := st.View(ctx, func(v *store.View) error {
 		order, err := p.graph(v)
@@ -202,10 +211,10 @@ func (p *Plan) graph(v *store.View) (order []*node, err error) {
 // mark marks what is within its keep time, and what hangs on it.
 func (p *Plan) mark(order []*node) {
 	for _, n := range order {
-		if n.live || p.Options.end(n.Repository) {
+		if n.live {
 			continue
 		}
-		if until, why := p.Options.keep(n.Repository).until(n.UntaggedManifest); until.After(p.Options.Now) {
+		if until, why := p.Options.until(n.UntaggedManifest); until.After(p.Options.Now) {
 			p.Kept = append(p.Kept, KeptItem{n.UntaggedManifest, until, why})
 			n.mark(true)
 		}
@@ -272,7 +281,7 @@ func groups(order []*node) (all [][]*node) {
 
 // why tells why a manifest goes.
 func (p *Plan) why(n *node) string {
-	_, why := p.Options.keep(n.Repository).until(n.UntaggedManifest)
+	_, why := p.Options.until(n.UntaggedManifest)
 	if n.named > 0 {
 		return "part of an index that goes, " + why
 	}

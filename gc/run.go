@@ -95,12 +95,18 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 	if err := c.Store.CheckSentinel(); err != nil {
 		return nil, Result{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	reason, err := ObserveClock(ctx, c.Store, c.Timer, q.Force && !q.DryRun)
+	reason, err := ObserveClock(ctx, c.Store, c.Timer, q.Force, !q.DryRun)
 	if err != nil {
 		return nil, Result{}, err
 	}
 	if reason != "" && !q.Force {
 		return nil, Result{}, fmt.Errorf("%w: %s; if the clock is right now, run cubby gc --force", ErrRefused, reason)
+	}
+	if !q.DryRun {
+		// What clients asked for in the last seconds counts.
+		if err := c.Store.FlushUses(); err != nil {
+			return nil, Result{}, err
+		}
 	}
 	plan, err := NewPlan(ctx, c.Store, Options{Now: c.Timer.Now(), Keep: c.Keep, End: q.End})
 	if err != nil {
@@ -148,7 +154,7 @@ func (c *Collector) scheduled(ctx context.Context, every time.Duration) error {
 	}
 	// A clock that went back makes the last run lie in the future; the run refuses and says so.
 	if since := c.Timer.Now(); len(last) > 0 && !last[0].StartedAt.After(since) && since.Sub(last[0].StartedAt) < every {
-		_, err := ObserveClock(ctx, c.Store, c.Timer, false)
+		_, err := ObserveClock(ctx, c.Store, c.Timer, false, true)
 		return err
 	}
 	_, _, err = c.Run(ctx, Request{Cause: "schedule"})

@@ -34,6 +34,10 @@ func blobDir(dgst digest.Digest) string {
 // else is ErrBlobUnknown, so that the next push heals it. With renew, the answer "it is here" is a promise to someone
 // who may push: a manifest naming the blob can be put for at least half of Lease.
 func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest, renew bool) (*Blob, error) {
+	// Before the question, so that a collection that comes between finds it.
+	if renew {
+		s.promises.note(name, dgst, s.stamp())
+	}
 	var size, refs, keepUntil int64
 	err := s.db.queryRow(ctx, `SELECT b.size, rb.refs, rb.keep_until
 		FROM repositories r JOIN digests d JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id
@@ -49,10 +53,7 @@ func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest,
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
 	}
-	if renew && refs > 0 {
-		s.promises.note(name, dgst, s.now().Unix())
-	}
-	if renew && refs == 0 && keepUntil < s.now().Add(Lease/2).Unix() {
+	if renew && refs == 0 && keepUntil < s.stamp()+int64((Lease/2).Seconds()) {
 		if err := s.renewLease(name, dgst); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)

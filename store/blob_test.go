@@ -173,7 +173,7 @@ func TestDeleteBlobFile(t *testing.T) {
 
 // TestLeases: "it is here" holds for a manifest put later.
 func TestLeases(t *testing.T) {
-	c := &clock{time.Unix(1_000_000, 0)}
+	c := newClock(time.Unix(1_000_000, 0))
 	o := testingOptions(t.TempDir())
 	o.Now = c.Now
 	s := open(t, o)
@@ -198,12 +198,12 @@ func TestLeases(t *testing.T) {
 	if want := c.now.Add(Lease); !first.Equal(want) {
 		t.Fatalf("lease of a push until %v, want %v", first, want)
 	}
-	c.now = c.now.Add(Lease/2 - time.Minute)
+	c.set(c.now.Add(Lease/2 - time.Minute))
 	head(true)
 	if got := until(); !got.Equal(first) {
 		t.Errorf("renewed with more than half left: %v", got)
 	}
-	c.now = c.now.Add(2 * time.Minute)
+	c.set(c.now.Add(2 * time.Minute))
 	head(false)
 	if got := until(); !got.Equal(first) {
 		t.Errorf("renewed for someone who may not push: %v", got)
@@ -214,7 +214,7 @@ func TestLeases(t *testing.T) {
 	}
 	// The last manifest that names it goes: it is kept for a lease from then on.
 	m := mustPut(t, s, "a", imageOf(dgst), "1")
-	c.now = c.now.Add(10 * Lease)
+	c.set(c.now.Add(10 * Lease))
 	if err := s.DeleteManifest(t.Context(), name("a"), m, Condition{}, Actor{}); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
 // TestUploadsExpire: sessions without progress go, with their files.
 func TestUploadsExpire(t *testing.T) {
-	c := &clock{time.Unix(1_000_000, 0)}
+	c := newClock(time.Unix(1_000_000, 0))
 	dir := t.TempDir()
 	o := testingOptions(dir)
 	o.Now = c.Now
@@ -347,7 +347,7 @@ func TestUploadsExpire(t *testing.T) {
 		after       time.Duration
 		empty, full bool
 	}{{59 * time.Minute, true, true}, {2 * time.Hour, false, true}, {23 * time.Hour, false, true}, {25 * time.Hour, false, false}} {
-		c.now = time.Unix(1_000_000, 0).Add(tt.after)
+		c.set(time.Unix(1_000_000, 0).Add(tt.after))
 		s.uploads.expire(t.Context(), s)
 		if there(empty) != tt.empty || there(full) != tt.full {
 			t.Errorf("after %v: empty %v, full %v; want %v, %v", tt.after, there(empty), there(full), tt.empty, tt.full)

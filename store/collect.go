@@ -99,24 +99,31 @@ type UntaggedManifest struct {
 	Size       int64 // bytes
 	Refs       int64 // the stored count
 	Since      time.Time
-	LastUsed   time.Time // zero when never
+	PushedAt   time.Time // last put
+	LastUsed   time.Time // zero when never; of older manifests at least when use began to be recorded
 	Cache      bool      // of BuildKit
 	Subject    int64     // id of the manifest that is its subject here, or 0
+
+	used int64 // as it is stored
 }
 
 // Untagged yields every manifest without a tag.
 func (v *View) Untagged() iter.Seq2[UntaggedManifest, error] {
 	return each(v, func(r row) (m UntaggedManifest, err error) {
-		var repository, since, used int64
-		if err := r.Scan(&m.ID, &repository, &m.Digest, &m.Size, &m.Refs, &since, &used, &m.Cache, &m.Subject); err != nil {
+		var repository, since, pushed, tracking int64
+		if err := r.Scan(&m.ID, &repository, &m.Digest, &m.Size, &m.Refs, &since, &pushed, &m.used, &tracking, &m.Cache, &m.Subject); err != nil {
 			return m, err
 		}
-		m.Repository, m.Since = v.names[repository], time.Unix(since, 0)
+		m.Repository, m.Since, m.PushedAt = v.names[repository], time.Unix(since, 0), time.Unix(pushed, 0)
+		used := m.used
+		if since < tracking {
+			used = max(used, tracking) // whether somebody used it before, nobody knows
+		}
 		if used > 0 {
 			m.LastUsed = time.Unix(used, 0)
 		}
 		return m, nil
-	}, `SELECT m.id, m.repository, d.digest, m.size, m.refs, m.untagged_since, m.last_used, m.cache,
+	}, `SELECT m.id, m.repository, d.digest, m.size, m.refs, m.untagged_since, m.pushed_at, m.last_used, (SELECT tracking_since FROM store), m.cache,
 		COALESCE((SELECT s.id FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject), 0)
 		FROM manifests m INDEXED BY manifests_untagged JOIN digests d ON d.id = m.digest WHERE m.untagged_since IS NOT NULL`)
 }
@@ -183,6 +190,10 @@ func (v *View) BlobsOf(manifest int64) iter.Seq2[NamedBlob, error] {
 // whose subject is its own child). A group is left when a member was used, tagged, named or given a subject from outside
 // since the view. What it named is kept for lease. It returns for each group that is done whether it was removed.
 func (s *Store) CollectManifests(groups [][]UntaggedManifest, lease time.Duration) (removed []bool, err error) {
+	// Who asked for one of them since the view was told that it is here.
+	if err := s.FlushUses(); err != nil {
+		return nil, err
+	}
 	err = s.change(func(t *tx) error {
 		removed = nil
 		deadline := time.Now().Add(collectTime)
@@ -228,15 +239,13 @@ type manifestRow struct{ repository, dgst int64 }
 // collectable asks both keys, in the transaction that removes: nothing but members of its group names the manifest, and
 // the stored count says the same. Nor does it have a subject outside of the group, and nobody used it since the view.
 func (t *tx) collectable(m UntaggedManifest, members map[int64]bool) (free bool, at manifestRow, err error) {
-	used := int64(0)
-	if !m.LastUsed.IsZero() {
-		used = m.LastUsed.Unix()
-	}
 	var refs, subject int64
 	err = t.queryRow(t.ctx, `SELECT m.repository, m.digest, m.refs,
 		COALESCE((SELECT s.id FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject), 0)
-		FROM manifests m WHERE m.id = ? AND m.untagged_since = ? AND m.last_used = ? AND NOT EXISTS (SELECT 1 FROM tags WHERE manifest = m.id)`,
-		m.ID, m.Since.Unix(), used).Scan(&at.repository, &at.dgst, &refs, &subject)
+		FROM manifests m JOIN digests d ON d.id = m.digest
+		WHERE m.id = ? AND d.digest = ? AND m.untagged_since = ? AND m.pushed_at = ? AND m.last_used = ?
+		AND NOT EXISTS (SELECT 1 FROM tags WHERE manifest = m.id)`,
+		m.ID, m.Digest.String(), m.Since.Unix(), m.PushedAt.Unix(), m.used).Scan(&at.repository, &at.dgst, &refs, &subject)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, at, nil
 	}
@@ -448,6 +457,7 @@ func (s *Store) SetClock(c Clock) error {
 	if !c.DoubtSince.IsZero() {
 		doubt = c.DoubtSince.Unix()
 	}
+	s.clockFloor.Store(c.SeenAt.Unix())
 	return s.change(func(t *tx) error {
 		if _, err := t.exec(`DELETE FROM clock`); err != nil {
 			return err
@@ -514,4 +524,29 @@ func (p *promises) recent(name oci.Name, dgst digest.Digest, now int64) int64 {
 		return at
 	}
 	return 0
+}
+
+// keepPromises makes leases of the promises, for the next process. A crash forgets them: then a client whose server
+// died meanwhile may have to push again.
+func (s *Store) keepPromises() error {
+	s.promises.mu.Lock()
+	at := s.promises.at
+	s.promises.at = nil
+	s.promises.mu.Unlock()
+	if s.readOnly || len(at) == 0 {
+		return nil
+	}
+	return s.change(func(t *tx) error {
+		for p, when := range at {
+			if when <= t.now-int64(promiseTime.Seconds()) {
+				continue
+			}
+			if _, err := t.exec(`UPDATE repository_blobs SET keep_until = max(keep_until, ?)
+				WHERE repository = (SELECT id FROM repositories WHERE name = ?) AND blob = (SELECT id FROM digests WHERE digest = ?)`,
+				when+int64(Lease.Seconds()), p.name.String(), p.dgst.String()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }

@@ -35,7 +35,7 @@ func blobFiles(t *testing.T, dir string) (bytes int64) {
 
 // TestDiskUse: after each step the sums are those of the files on the disk.
 func TestDiskUse(t *testing.T) {
-	c := &clock{now: time.Unix(1_700_000_000, 0)}
+	c := newClock(time.Unix(1_700_000_000, 0))
 	dir := t.TempDir()
 	o := testingOptions(dir)
 	o.Now = c.Now
@@ -101,7 +101,7 @@ func TestDiskUse(t *testing.T) {
 	mustPut(t, s, "a", raw, "x")
 	want("a manifest", 293, m, 0, map[string][2]int64{"a": {293 + m, 93 + m}, "b": {200, 0}, "c": {200, 0}})
 
-	c.now = c.now.Add(Lease + time.Second)
+	c.set(c.now.Add(Lease + time.Second))
 	want("leases have ended", 293, m, 233, map[string][2]int64{"a": {293 + m, 93 + m}, "b": {200, 0}, "c": {200, 0}})
 
 	must(s.MountBlob(t.Context(), name("a"), name("c"), b200))
@@ -110,7 +110,7 @@ func TestDiskUse(t *testing.T) {
 	raw2 := imageOf(b200)
 	m2 := int64(len(raw2))
 	mustPut(t, s, "b", raw2, "x")
-	c.now = c.now.Add(Lease + time.Second)
+	c.set(c.now.Add(Lease + time.Second))
 	want("one of three is named", 293, m+m2, 33, map[string][2]int64{"a": {293 + m, 93 + m}, "b": {200 + m2, m2}, "c": {200, 0}})
 
 	must(s.DeleteBlob(t.Context(), name("a"), b200))

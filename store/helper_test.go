@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,10 +142,24 @@ func read(t *testing.T, s *Store, repo string, dgst digest.Digest) ([]byte, erro
 	return io.ReadAll(b)
 }
 
-// A clock is set by hand.
-type clock struct{ now time.Time }
+// A clock is set by hand. The store reads it from other goroutines.
+type clock struct {
+	now    time.Time
+	shared atomic.Int64 // unix nanoseconds
+}
 
-func (c *clock) Now() time.Time { return c.now }
+func newClock(t time.Time) *clock {
+	c := &clock{}
+	c.set(t)
+	return c
+}
+
+func (c *clock) set(t time.Time) {
+	c.now = t
+	c.shared.Store(t.UnixNano())
+}
+
+func (c *clock) Now() time.Time { return time.Unix(0, c.shared.Load()) }
 
 // failAt returns a hook that fails every step of one kind with an error while *on.
 func failAt(step durable.Step, err error, on *bool) durable.Hook {

@@ -226,21 +226,21 @@ func TestHistory(t *testing.T) {
 }
 
 func TestRestore(t *testing.T) {
-	c := &clock{now: time.Unix(1_700_000_000, 0)}
+	c := newClock(time.Unix(1_700_000_000, 0))
 	o := testingOptions(t.TempDir())
 	o.Now = c.Now
 	s := open(t, o)
 	begin := c.now
 	later := func(d time.Duration) Target { return TargetAt(begin.Add(d)) }
 	one := image(t, s, "a", "1", "x")
-	c.now = begin.Add(time.Hour)
+	c.set(begin.Add(time.Hour))
 	two := image(t, s, "a", "2", "x")
-	c.now = begin.Add(2 * time.Hour)
+	c.set(begin.Add(2 * time.Hour))
 	by := Actor{Name: "alice"}
 	if err := s.DeleteTag(t.Context(), name("a"), tag("x"), Condition{}, by); err != nil {
 		t.Fatal(err)
 	}
-	c.now = begin.Add(3 * time.Hour)
+	c.set(begin.Add(3 * time.Hour))
 	image(t, s, "a", "3", "x")
 	never := image(t, s, "a", "4")
 	for _, tt := range []struct {
@@ -267,7 +267,7 @@ func TestRestore(t *testing.T) {
 		{"the newest time", later(3*time.Hour - time.Second), two, ErrHistoryUnknown},
 	} {
 		before := at(t, s, "a", "x")
-		c.now = c.now.Add(time.Minute)
+		c.set(c.now.Add(time.Minute))
 		m, err := s.Restore(t.Context(), name("a"), tag("x"), tt.target, by)
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: error %v, want %v", tt.what, err, tt.err)
@@ -319,7 +319,7 @@ func TestRestoreAmbiguous(t *testing.T) {
 
 // TestContentDeleted: what was deleted cannot be had back, and the answer says by whom it was deleted and when.
 func TestContentDeleted(t *testing.T) {
-	c := &clock{now: time.Unix(1_700_000_000, 0)}
+	c := newClock(time.Unix(1_700_000_000, 0))
 	o := testingOptions(t.TempDir())
 	o.Now = c.Now
 	s := open(t, o)
@@ -344,11 +344,11 @@ func TestContentDeleted(t *testing.T) {
 	three := image(t, s, "a", "3", "x")
 
 	// A manifest without tags, deleted by its digest.
-	c.now = begin.Add(time.Hour)
+	c.set(begin.Add(time.Hour))
 	if err := s.DeleteManifest(t.Context(), name("a"), two, Condition{}, by); err != nil {
 		t.Fatal(err)
 	}
-	c.now = begin.Add(2 * time.Hour)
+	c.set(begin.Add(2 * time.Hour))
 	refused("entry", restore("#2"), two, begin.Add(time.Hour), by)
 	refused("digest", restore(two.String()), two, begin.Add(time.Hour), by)
 	_, err := s.Undo(t.Context(), name("a"), tag("x"), by)
@@ -387,7 +387,7 @@ func TestContentDeleted(t *testing.T) {
 	if err := restore("#2"); err != nil {
 		t.Errorf("pushed again: %v", err)
 	}
-	c.now = begin.Add(5 * time.Hour)
+	c.set(begin.Add(5 * time.Hour))
 	if err := s.DeleteManifest(t.Context(), name("a"), two, Condition{}, Actor{Name: "eve"}); err != nil {
 		t.Fatal(err)
 	}

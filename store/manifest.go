@@ -243,7 +243,7 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 	known := err == nil
 	if known && mediaType == p.Manifest.MediaType {
 		// 201 promises that an index naming it can follow: its keep time begins anew.
-		_, err := t.exec(`UPDATE manifests SET untagged_since = ? WHERE id = ? AND untagged_since IS NOT NULL`, t.now, id)
+		_, err := t.exec(`UPDATE manifests SET pushed_at = ?2, untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE ?2 END WHERE id = ?1`, id, t.now)
 		return id, err
 	}
 	annotations, subject, err := t.facts(p.Manifest)
@@ -254,8 +254,9 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		if err := t.dropReferences(repository, id, Lease); err != nil {
 			return 0, err
 		}
-		_, err = t.exec(`UPDATE manifests SET media_type = ?, artifact_type = ?, subject = ?, annotations = ?, pushed_at = ? WHERE id = ?`,
-			p.Manifest.MediaType, p.Manifest.ArtifactType, subject, annotations, t.now, id)
+		_, err = t.exec(`UPDATE manifests SET media_type = ?, artifact_type = ?, subject = ?, annotations = ?, cache = ?, pushed_at = ?6,
+			untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE ?6 END WHERE id = ?7`,
+			p.Manifest.MediaType, p.Manifest.ArtifactType, subject, annotations, p.Manifest.Cache, t.now, id)
 		if err != nil {
 			return 0, err
 		}

@@ -205,7 +205,7 @@ func TestManifestWithTooManyReferences(t *testing.T) {
 
 // TestPutRenewsKeepTime: a client that puts a child again may put its index any time soon.
 func TestPutRenewsKeepTime(t *testing.T) {
-	c := &clock{time.Unix(1_000_000, 0)}
+	c := newClock(time.Unix(1_000_000, 0))
 	o := testingOptions(t.TempDir())
 	o.Now = c.Now
 	s := open(t, o)
@@ -216,6 +216,6 @@ func TestPutRenewsKeepTime(t *testing.T) {
 		if err := s.db.queryRow(t.Context(), `SELECT untagged_since FROM manifests`).Scan(&since); err != nil || since != c.now.Unix() {
 			t.Errorf("untagged since %d, want %d (%v)", since, c.now.Unix(), err)
 		}
-		c.now = c.now.Add(30 * 24 * time.Hour)
+		c.set(c.now.Add(30 * 24 * time.Hour))
 	}
 }

@@ -67,8 +67,11 @@ type Store struct {
 	uploads  uploads
 	pins     pins
 	promises promises
-	uses     uses
-	space    space
+	// clockFloor is the latest time that was observed, in unix seconds. Nothing is stamped earlier: while the clock is
+	// wrong and behind, keep times and leases would begin in the past, and end when it is put right.
+	clockFloor atomic.Int64
+	uses       uses
+	space      space
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -114,7 +117,14 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), !found.database, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	s.w = newWriter(s.db.write, s.log, s.now, s.probe, s.full)
+	s.w = newWriter(s.db.write, s.log, s.stamp, s.probe, s.full)
+	seen, err := s.Clock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !seen.SeenAt.IsZero() {
+		s.clockFloor.Store(seen.SeenAt.Unix())
+	}
 	if err := s.settle(ctx, found, o.Create); err != nil {
 		return nil, err
 	}
@@ -154,7 +164,7 @@ func (s *Store) Close() error {
 	if s.stop != nil {
 		s.stop()
 		s.background.Wait()
-		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses())
+		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses(), s.keepPromises())
 	}
 	if s.w != nil {
 		s.w.close()
@@ -173,6 +183,9 @@ func (s *Store) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// stamp returns the time that rows are stamped with, in unix seconds.
+func (s *Store) stamp() int64 { return max(s.now().Unix(), s.clockFloor.Load()) }
 
 // Dir returns the data directory.
 func (s *Store) Dir() string { return s.dir }

@@ -54,7 +54,7 @@ func (s *Store) Used(name oci.Name, ref oci.Reference, dgst digest.Digest, pull 
 		c = &useCount{}
 		s.uses.waiting[k] = c
 	}
-	c.at = s.now().Unix()
+	c.at = s.stamp()
 	if pull {
 		c.pulls++
 	}
@@ -85,7 +85,7 @@ func (s *Store) FlushUses() error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	return s.change(func(t *tx) error {
+	err := s.change(func(t *tx) error {
 		for u, c := range waiting {
 			if err := t.used(u, c); err != nil {
 				return err
@@ -93,6 +93,23 @@ func (s *Store) FlushUses() error {
 		}
 		return nil
 	})
+	if err != nil {
+		s.uses.putBack(waiting)
+	}
+	return err
+}
+
+// putBack keeps what could not be written for the next time.
+func (us *uses) putBack(waiting map[use]*useCount) {
+	us.mu.Lock()
+	defer us.mu.Unlock()
+	for u, c := range us.waiting {
+		if old := waiting[u]; old != nil {
+			c.pulls += old.pulls
+		}
+		waiting[u] = c
+	}
+	us.waiting = waiting
 }
 
 // used credits the manifest, the indexes that name it, and the tags of all of these. A pull is a GET of a manifest

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"cubby/store/durable"
 
@@ -95,7 +94,7 @@ type operation struct {
 type writer struct {
 	pool  *sql.DB
 	log   *slog.Logger
-	now   func() time.Time
+	now   func() int64 // unix seconds
 	probe func() error // says whether the disk takes writes: nil, a full disk, or another error
 	full  func(cause error) *stateError
 	queue chan *operation
@@ -111,7 +110,7 @@ type writer struct {
 	tx *tx
 }
 
-func newWriter(pool *sql.DB, log *slog.Logger, now func() time.Time, probe func() error, full func(error) *stateError) *writer {
+func newWriter(pool *sql.DB, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError) *writer {
 	w := &writer{pool: pool, log: log, now: now, probe: probe, full: full, queue: make(chan *operation, groupMax), stopped: make(chan struct{})}
 	go w.loop()
 	return w
@@ -197,7 +196,7 @@ func (w *writer) attempt(group []*operation) (answers []error, err error) {
 		return nil, err
 	}
 	t := w.tx
-	t.now = w.now().Unix()
+	t.now = w.now()
 	if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		w.disconnect()
 		return nil, err
