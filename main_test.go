@@ -572,16 +572,16 @@ func testDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	cubby(t, "check", "--data", dir).Want(t, 0)
-	cubby(t, "check", "--deep", "--data", dir).Want(t, cli.ExitFailed, "I5", other.Digest)
+	cubby(t, "check", "--deep", "--data", dir).Want(t, cli.ExitFailed, "content: blob ", other.Digest)
 	if err := os.Truncate(file(short), 999); err != nil {
 		t.Fatal(err)
 	}
-	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "I2", short.Digest)
+	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "file: blob "+short.Digest)
 	cubby(t, "backup", "--data", dir, filepath.Join(process.Dir(t), "copy")).Want(t, cli.ExitFailed)
 	s = cubby(t).Start(t, dir)
 	c := process.NewClient(s.URL)
 	c.Want(t, http.StatusNotFound, "GET", "/v2/team/app/blobs/"+short.Digest, nil)
-	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "I2", short.Digest)
+	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "file: blob "+short.Digest)
 	c.PushBlob(t, "team/app", short)
 	c.PushBlob(t, "team/other", other)
 	cubby(t, "check", "--deep", "--data", dir).Want(t, 0, "all is well")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"cubby/store/oci"
 
@@ -222,7 +223,11 @@ func (s *Store) checkBlobs(ctx context.Context, report *CheckReport, progress fu
 			}
 		}
 		if wrong != "" {
-			report.add(wrong[:2], "blob %s %s", b.dgst, wrong[3:])
+			names, err := s.BlobRepositories(ctx, b.dgst, 3)
+			if err != nil {
+				return err
+			}
+			report.add(wrong[:2], "blob %s of %s %s", b.dgst, joinNames(names), wrong[3:])
 		}
 		done += b.size
 		if progress != nil {
@@ -230,6 +235,14 @@ func (s *Store) checkBlobs(ctx context.Context, report *CheckReport, progress fu
 		}
 		return ctx.Err()
 	})
+}
+
+func joinNames(names []oci.Name) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = name.String()
+	}
+	return strings.Join(list, ", ")
 }
 
 // examine returns what is wrong with a blob's file, beginning with the invariant, or "".

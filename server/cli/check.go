@@ -37,7 +37,7 @@ Exit codes: 0 all is well, 1 problems were found or the check failed, 2 wrong us
 				return nil
 			})
 			if err == nil && problems > 0 {
-				return fmt.Errorf("%d problems found", problems)
+				return fmt.Errorf("%d problems found; a blob is mended by deleting it (DELETE /v2/REPO/blobs/DIGEST) and pushing it again, a database from a backup", problems)
 			}
 			return err
 		},
@@ -47,9 +47,12 @@ Exit codes: 0 all is well, 1 problems were found or the check failed, 2 wrong us
 	return cmd
 }
 
+// kinds tell in a word what the invariants of store are about.
+var kinds = map[string]string{"I2": "file", "I3": "incomplete", "I5": "content", "I6": "count", "database": "database"}
+
 func printCheck(w io.Writer, r *store.CheckReport) {
 	for _, p := range r.Problems {
-		fmt.Fprintf(w, "%s: %s\n", p.Invariant, p.What)
+		fmt.Fprintf(w, "%s: %s\n", kinds[p.Invariant], p.What)
 	}
 	read := ""
 	if r.Deep {
