@@ -281,9 +281,6 @@ func TestUploadCut(t *testing.T) {
 
 // TestUploadOneAtATime: a second request on a session waits, and is then refused.
 func TestUploadOneAtATime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits three seconds for the refusal")
-	}
 	r := newRegistry(t)
 	location := r.start("a/b", "")
 	reader, writer := io.Pipe()

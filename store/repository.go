@@ -42,15 +42,6 @@ func repositoryID(ctx context.Context, q querier, name oci.Name) (int64, error) 
 	return id, err
 }
 
-// HasRepository reports whether a repository exists.
-func (s *Store) HasRepository(ctx context.Context, name oci.Name) (bool, error) {
-	_, err := repositoryID(ctx, s.db, name)
-	if errors.Is(err, ErrNameUnknown) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // Names returns at most n names of repositories that hold a manifest, in byte order after last (the catalog).
 func (s *Store) Names(ctx context.Context, last string, n int) ([]oci.Name, error) {
 	return collect(ctx, s.db, scanName, `SELECT name FROM repositories WHERE manifests > 0 AND name > ? ORDER BY name LIMIT ?`, last, n)
