@@ -106,6 +106,11 @@ CREATE TABLE repository_blobs (
 	PRIMARY KEY (repository, blob)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE settings (
+	name  TEXT PRIMARY KEY,
+	value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE store (
 	id         TEXT    NOT NULL,
 	created_at INTEGER NOT NULL
