@@ -200,13 +200,8 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	for unit, days := range map[string]int{"d": 1, "w": 7} {
-		if n, err := strconv.ParseUint(strings.TrimSuffix(s, unit), 10, 16); err == nil && strings.HasSuffix(s, unit) {
-			return now.AddDate(0, 0, -days*int(n)), nil
-		}
-	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), nil
+	if age, err := store.ParseAge(s); err == nil {
+		return now.Add(-age), nil
 	}
 	return time.Time{}, fmt.Errorf(`%q is no time such as "2006-01-02 15:04" or 2006-01-02T15:04:05Z, nor how long ago such as 2h or 3d`, s)
 }
