@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,12 +17,20 @@ const (
 	usesFlush = 5 * time.Second
 	// usesMax bounds what waits to be written.
 	usesMax = 20_000
+	// usesBatch bounds what one operation writes: clients' operations queue behind it.
+	usesBatch = 100
 )
 
 // uses collect who asked for which manifest, because a row for each request would make every pull a write.
 type uses struct {
 	mu      sync.Mutex
 	waiting map[use]*useCount // guarded by mu
+
+	full chan struct{} // has room for one; wakes tend when many wait
+
+	// flushing is held while uses are written: whoever flushes must find all of them in the database afterwards, also
+	// those that somebody else is just writing.
+	flushing sync.Mutex
 }
 
 type use struct {
@@ -45,6 +55,12 @@ func (s *Store) Used(name oci.Name, ref oci.Reference, dgst digest.Digest, pull 
 	defer s.uses.mu.Unlock()
 	c := s.uses.waiting[k]
 	if c == nil {
+		if len(s.uses.waiting) >= usesMax/2 {
+			select {
+			case s.uses.full <- struct{}{}:
+			default:
+			}
+		}
 		if len(s.uses.waiting) >= usesMax {
 			return
 		}
@@ -69,15 +85,18 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := s.FlushUses(); err != nil {
-				s.log.Warn("uses not recorded", "err", err)
-			}
+		case <-us.full:
+		}
+		if err := s.FlushUses(); err != nil {
+			s.log.Warn("uses not recorded", "err", err)
 		}
 	}
 }
 
 // FlushUses writes the uses that wait.
 func (s *Store) FlushUses() error {
+	s.uses.flushing.Lock()
+	defer s.uses.flushing.Unlock()
 	s.uses.mu.Lock()
 	waiting := s.uses.waiting
 	s.uses.waiting = nil
@@ -85,18 +104,24 @@ func (s *Store) FlushUses() error {
 	if len(waiting) == 0 {
 		return nil
 	}
-	err := s.change(func(t *tx) error {
-		for u, c := range waiting {
-			if err := t.used(u, c); err != nil {
-				return err
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(waiting)), usesBatch) {
+		err := s.change(func(t *tx) error {
+			for _, u := range batch {
+				if err := t.used(u, waiting[u]); err != nil {
+					return err
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			s.uses.putBack(waiting)
+			return err
 		}
-		return nil
-	})
-	if err != nil {
-		s.uses.putBack(waiting)
+		for _, u := range batch {
+			delete(waiting, u)
+		}
 	}
-	return err
+	return nil
 }
 
 // putBack keeps what could not be written for the next time.
