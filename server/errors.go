@@ -80,6 +80,7 @@ var table = []struct {
 	{store.ErrTarget, http.StatusConflict, codeUnsupported},
 	{store.ErrHistoryUnknown, http.StatusNotFound, codeManifestUnknown},
 	{store.ErrContentDeleted, http.StatusNotFound, codeManifestUnknown},
+	{store.ErrImmutable, http.StatusConflict, codeDenied},
 	{auth.ErrUnauthorized, http.StatusUnauthorized, codeUnauthorized},
 	{auth.ErrDenied, http.StatusForbidden, codeDenied},
 	{errPathUnknown, http.StatusNotFound, codeUnsupported},

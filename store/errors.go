@@ -35,6 +35,7 @@ var (
 	ErrTarget              error = refusal("backup directory refused")
 	ErrHistoryUnknown      error = refusal("not in the history")
 	ErrContentDeleted      error = refusal("content deleted")
+	ErrImmutable           error = refusal("tag is immutable")
 )
 
 // These errors say why the store takes no writes. Reads go on.
@@ -148,6 +149,19 @@ func (e *ContentDeletedError) Error() string {
 }
 
 func (e *ContentDeletedError) Unwrap() error { return ErrContentDeleted }
+
+// An ImmutableError says that a rule of the operator forbids to move a tag that is there. It is ErrImmutable.
+type ImmutableError struct {
+	Tag    oci.Tag
+	Rule   string
+	Digest digest.Digest // where it is
+}
+
+func (e *ImmutableError) Error() string {
+	return fmt.Sprintf("%v: rule %q keeps %s at %s; use another tag", ErrImmutable, e.Rule, e.Tag, e.Digest)
+}
+
+func (e *ImmutableError) Unwrap() error { return ErrImmutable }
 
 // A NameUnknownError carries the nearest names that exist, for a helpful message. It is ErrNameUnknown.
 type NameUnknownError struct{ Name oci.Name }

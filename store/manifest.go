@@ -112,8 +112,12 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 		}
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
+	rules := make([]string, len(p.Tags))
+	for i, tag := range p.Tags {
+		rules[i] = s.immutableBy(p.Name, tag)
+	}
 	err = s.add(func(t *tx) error {
-		absent, err := t.putManifest(p, damaged)
+		absent, err := t.putManifest(p, damaged, rules)
 		missing = absent
 		return err
 	})
@@ -143,7 +147,7 @@ func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]b
 	return damaged, nil
 }
 
-func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool) (missing []digest.Digest, err error) {
+func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, rules []string) (missing []digest.Digest, err error) {
 	repository, err := t.makeRepository(p.Name)
 	if err != nil {
 		return nil, err
@@ -171,8 +175,8 @@ func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool) (missing
 	if err != nil {
 		return nil, err
 	}
-	for _, tag := range p.Tags {
-		if err := t.setTag(repository, tag, manifest, id, p.By); err != nil {
+	for i, tag := range p.Tags {
+		if err := t.setTag(repository, tag, manifest, id, rules[i], p.By); err != nil {
 			return nil, err
 		}
 	}

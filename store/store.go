@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cubby/store/durable"
+	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -70,8 +71,10 @@ type Store struct {
 	// clockFloor is the latest time that was observed, in unix seconds. Nothing is stamped earlier: while the clock is
 	// wrong and behind, keep times and leases would begin in the past, and end when it is put right.
 	clockFloor atomic.Int64
-	uses       uses
-	space      space
+	// immutable tells which rule forbids to move a tag; see SetImmutable.
+	immutable atomic.Pointer[func(oci.Name, oci.Tag) string]
+	uses      uses
+	space     space
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -81,6 +84,7 @@ type Store struct {
 // and ErrLocked (as *LockedError) can be told apart.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{dir: o.Dir, readOnly: o.ReadOnly, log: o.Log, now: o.Now}
+	s.uses.full = make(chan struct{}, 1)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

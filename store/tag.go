@@ -104,11 +104,15 @@ func (t *tx) tagged(repository int64, tag oci.Tag) (v tagged, err error) {
 	return v, err
 }
 
-// setTag points a tag to a manifest and logs the move. A push of what is there already changes only updated_at.
-func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, by Actor) error {
+// setTag points a tag to a manifest and logs the move. A push of what is there already changes only updated_at. A tag
+// that is there does not move when a rule forbids it: that is an *ImmutableError.
+func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, rule string, by Actor) error {
 	old, err := t.tagged(repository, tag)
 	if err != nil {
 		return err
+	}
+	if rule != "" && old.digest != "" && old.manifest != manifest {
+		return &ImmutableError{Tag: tag, Rule: rule, Digest: digest.Digest(old.digest)}
 	}
 	if _, err := t.exec(`INSERT INTO tags (repository, name, manifest, updated_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (repository, name) DO UPDATE SET manifest = excluded.manifest, updated_at = excluded.updated_at`,
@@ -126,6 +130,17 @@ func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, by 
 		return err
 	}
 	return t.markUntagged(old.manifest)
+}
+
+// SetImmutable sets what tells the name of the rule that forbids to move a tag, or "". It may be called for any tag at
+// any time.
+func (s *Store) SetImmutable(rule func(oci.Name, oci.Tag) string) { s.immutable.Store(&rule) }
+
+func (s *Store) immutableBy(name oci.Name, tag oci.Tag) string {
+	if rule := s.immutable.Load(); rule != nil {
+		return (*rule)(name, tag)
+	}
+	return ""
 }
 
 // markUntagged starts the keep time of a manifest when its last tag has gone.

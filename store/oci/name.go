@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // NameMax is the longest repository name in bytes. Clients limit host and name together to 255.
@@ -104,3 +106,16 @@ func (t Tag) String() string { return t.s }
 
 // IsZero reports whether t is the zero Tag.
 func (t Tag) IsZero() bool { return t.s == "" }
+
+// Subject returns the digest that a tag belongs to: clients keep signatures and attestations of sha256:0123… under the
+// tags sha256-0123….sig, .att and .sbom, and lists of referrers, where a registry has none, under sha256-0123… itself
+// (distribution-spec, "Referrers Tag Schema"). ok is false for all other tags.
+func Subject(tag string) (dgst digest.Digest, ok bool) {
+	stem, suffix, dotted := strings.Cut(tag, ".")
+	if dotted && suffix != "sig" && suffix != "att" && suffix != "sbom" {
+		return "", false
+	}
+	algorithm, encoded, _ := strings.Cut(stem, "-")
+	dgst, err := ParseDigest(algorithm + ":" + encoded)
+	return dgst, err == nil
+}
