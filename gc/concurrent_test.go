@@ -38,7 +38,7 @@ func TestCollectWhilePushing(t *testing.T) {
 	defer st.Close()
 	collector := NewCollector(st, slog.New(slog.DiscardHandler))
 	collector.Timer = clock
-	collector.Keep = func(oci.Name) Keep { return Keep{} }
+	collector.Policy = keepNothing
 
 	const workers, rounds = 6, 60
 	ctx := context.WithoutCancel(t.Context())

@@ -11,10 +11,10 @@ import (
 
 // A Result is what a collection removed.
 type Result struct {
-	Manifests, Blobs, Repositories int64
-	Orphans                        int64 // files that no row claimed
-	Bytes                          int64 // freed on disk
-	Spared                         int64 // items that came back to life since the plan was made
+	Tags, Manifests, Blobs, Repositories int64
+	Orphans                              int64 // files that no row claimed
+	Bytes                                int64 // freed on disk
+	Spared                               int64 // items that came back to life since the plan was made
 }
 
 // batchMax bounds the items of one transaction; the store also stops at its time limit.
@@ -28,6 +28,11 @@ func (p *Plan) Execute(ctx context.Context, st *store.Store, progress func(done,
 		return r, fmt.Errorf("%w: the reference counts and the references disagree, which is a bug: %s; nothing was removed, see cubby check",
 			ErrRefused, strings.Join(p.Disagreements[:min(len(p.Disagreements), 3)], "; "))
 	}
+	for _, t := range p.Tags {
+		if t.Why == "" {
+			return r, fmt.Errorf("%w: no reason is recorded for %s:%s", ErrRefused, t.Repository, t.Tag)
+		}
+	}
 	for _, m := range p.Manifests {
 		if m.Why == "" {
 			return r, fmt.Errorf("%w: no reason is recorded for %s@%s", ErrRefused, m.Repository, m.Digest)
@@ -40,8 +45,11 @@ func (p *Plan) Execute(ctx context.Context, st *store.Store, progress func(done,
 	}
 	report := func(done int) {
 		if progress != nil {
-			progress(done, len(p.Manifests)+len(p.Blobs))
+			progress(done, len(p.Tags)+len(p.Manifests)+len(p.Blobs))
 		}
+	}
+	if err := p.executeTags(ctx, st, &r, report); err != nil {
+		return r, err
 	}
 	if err := p.executeManifests(ctx, st, &r, report); err != nil {
 		return r, err
@@ -89,7 +97,7 @@ func (p *Plan) executeManifests(ctx context.Context, st *store.Store, r *Result,
 			}
 			i += len(batch[j])
 		}
-		report(i)
+		report(len(p.Tags) + i)
 	}
 	return nil
 }
@@ -137,7 +145,7 @@ func (p *Plan) executeBlobs(ctx context.Context, st *store.Store, r *Result, rep
 		}
 		r.Bytes += freed
 		i += len(removed)
-		report(len(p.Manifests) + i)
+		report(len(p.Tags) + len(p.Manifests) + i)
 	}
 	return nil
 }

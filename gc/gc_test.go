@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"cubby/gc/policy"
 	"cubby/store"
 	"cubby/store/oci"
 
@@ -91,6 +92,12 @@ func newWorld(t *testing.T, dir string) *world {
 	w.collector = NewCollector(w.st, slog.New(slog.DiscardHandler))
 	w.collector.Timer = w
 	return w
+}
+
+// keepNothing is a policy without keep times.
+func keepNothing() (*policy.Policy, error) {
+	p, _, err := policy.Parse([]byte(`keep: [{repositories: "**", untagged: 0s, used: 0s, cache: 0s}]`))
+	return p, err
 }
 
 func (w *world) push(repo, content string) digest.Digest {
@@ -390,8 +397,8 @@ func TestKeptForUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := int64(len("config "+strings.Repeat("old", 100)) + 300)
-	if p.KeptBytes != want || !p.KeptUntil.Equal(w.now.Add(DefaultKeep.Untagged)) {
-		t.Errorf("%d bytes until %v; want %d until %v", p.KeptBytes, p.KeptUntil, want, w.now.Add(DefaultKeep.Untagged))
+	if p.KeptBytes != want || !p.KeptUntil.Equal(w.now.Add(policy.DefaultKeep.Untagged)) {
+		t.Errorf("%d bytes until %v; want %d until %v", p.KeptBytes, p.KeptUntil, want, w.now.Add(policy.DefaultKeep.Untagged))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cubby/gc/policy"
 	"cubby/store"
 	"cubby/store/oci"
 
@@ -248,7 +249,7 @@ func (m *model) live(ended bool) map[digest.Digest]bool {
 	}
 	for dgst, v := range m.manifests {
 		// A second of slack: the store counts whole seconds.
-		if m.now.Sub(v.idle) < DefaultKeep.Untagged-time.Second || !v.used.IsZero() && m.now.Sub(v.used) < DefaultKeep.Used-time.Second {
+		if m.now.Sub(v.idle) < policy.DefaultKeep.Untagged-time.Second || !v.used.IsZero() && m.now.Sub(v.used) < policy.DefaultKeep.Used-time.Second {
 			mark(dgst)
 		}
 	}

@@ -1,5 +1,5 @@
 // Package gc plans and executes collection: what nobody refers to goes, what lives is never touched, and every line
-// says why.
+// says why. Before that, tags go for which a rule of the policy says so.
 //
 // Two keys must agree before anything is removed. Marking walks one snapshot from the roots: tagged manifests, untagged
 // ones within their keep time, then whatever these name, and the referrers of what lives. Counting is done by the store
@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"cubby/gc/policy"
 	"cubby/store"
 	"cubby/store/oci"
 )
@@ -22,24 +23,18 @@ import (
 // ErrRefused says that a collection was not safe to run. Nothing was removed.
 var ErrRefused = errors.New("collection refused")
 
-// A Keep says how long what has no tag is kept.
-type Keep struct {
-	Untagged time.Duration // after the last tag left
-	Used     time.Duration // after the last GET or HEAD by digest: people pin digests
-	Cache    time.Duration // for BuildKit cache manifests, instead of both
-}
-
-// DefaultKeep is a week for undo, and a month for those who pin digests.
-var DefaultKeep = Keep{Untagged: 7 * 24 * time.Hour, Used: 30 * 24 * time.Hour, Cache: 24 * time.Hour}
-
-// until returns until when an untagged manifest is kept, and why.
-func (k Keep) until(m store.UntaggedManifest) (time.Time, string) {
-	if m.Cache {
-		return m.Since.Add(k.Cache), "a build cache that lost its tag " + day(m.Since)
+// keepUntil returns until when an untagged manifest is kept, and why.
+func keepUntil(k policy.Keep, m store.UntaggedManifest) (time.Time, string) {
+	since := "untagged since " + day(m.Since)
+	if m.IsLosing() {
+		since = "loses its last tag now"
 	}
-	until, why := m.Since.Add(k.Untagged), "untagged since "+day(m.Since)
+	if m.Cache {
+		return m.Since.Add(k.Cache), "a build cache, " + since
+	}
+	until, why := m.Since.Add(k.Untagged), since
 	if used := m.LastUsed.Add(k.Used); !m.LastUsed.IsZero() && used.After(until) {
-		return used, "untagged, used by digest " + day(m.LastUsed)
+		return used, since + ", used " + day(m.LastUsed)
 	}
 	return until, why
 }
@@ -48,17 +43,10 @@ func day(t time.Time) string { return t.Local().Format("2006-01-02") }
 
 // Options say what a plan is made for.
 type Options struct {
-	Now  time.Time
-	Keep func(oci.Name) Keep // nil: DefaultKeep
+	Now    time.Time
+	Policy *policy.Policy // nil: tags stay, for the default keep times
 	// End ends keep times, and leases older than an hour, of repositories that it reports true for. nil: of none.
 	End func(oci.Name) bool
-}
-
-func (o *Options) keep(name oci.Name) Keep {
-	if o.Keep == nil {
-		return DefaultKeep
-	}
-	return o.Keep(name)
 }
 
 func (o *Options) end(name oci.Name) bool { return o.End != nil && o.End(name) }
@@ -67,12 +55,12 @@ func (o *Options) end(name oci.Name) bool { return o.End != nil && o.End(name) }
 // it is here may go on for an hour: an index that names it may be on its way.
 func (o *Options) until(m store.UntaggedManifest) (time.Time, string) {
 	if !o.end(m.Repository) {
-		return o.keep(m.Repository).until(m)
+		return keepUntil(o.Policy.Keep(m.Repository), m)
 	}
 	if told := slices.MaxFunc([]time.Time{m.PushedAt, m.LastUsed}, time.Time.Compare).Add(time.Hour); told.After(o.Now) {
 		return told, "pushed or used within the hour"
 	}
-	_, why := o.keep(m.Repository).until(m)
+	_, why := keepUntil(o.Policy.Keep(m.Repository), m)
 	return o.Now, why
 }
 
@@ -109,6 +97,8 @@ type KeptItem struct {
 // A Plan is what a collection would do, and why. It is made on one snapshot and changes nothing.
 type Plan struct {
 	Options   Options
+	Tags      []TagItem      // that go; the rest of the plan is made for the time after
+	KeptTags  []TagItem      // that a rule keeps
 	Manifests []ManifestItem // what names comes before what is named, a subject before its referrers
 	Blobs     []BlobItem
 	Kept      []KeptItem // without those that only hang on others
@@ -151,6 +141,9 @@ func (n *node) mark(soft bool) {
 func NewPlan(ctx context.Context, st *store.Store, o Options) (*Plan, error) {
 	p := &Plan{Options: o}
 	err := st.View(ctx, func(v *store.View) error {
+		if err := p.tags(v); err != nil {
+			return err
+		}
 		order, err := p.graph(v)
 		if err != nil {
 			return err
@@ -180,17 +173,36 @@ func (p *Plan) graph(v *store.View) (order []*node, err error) {
 		nodes[m.ID] = n
 		order = append(order, n)
 	}
+	losing, err := p.losing(v)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range losing {
+		nodes[n.ID] = n
+		order = append(order, n)
+	}
 	var roots []*node
-	for e, err := range v.Edges() {
-		if err != nil {
-			return nil, err
-		}
+	edge := func(e store.ManifestEdge) {
 		to := nodes[e.To]
 		to.named++
 		if from := nodes[e.From]; from != nil {
 			from.names = append(from.names, to)
 		} else {
 			roots = append(roots, to)
+		}
+	}
+	for e, err := range v.Edges() {
+		if err != nil {
+			return nil, err
+		}
+		edge(e)
+	}
+	for _, n := range losing {
+		for e, err := range v.EdgesTo(n.ID) {
+			if err != nil {
+				return nil, err
+			}
+			edge(e)
 		}
 	}
 	for _, n := range order {
@@ -310,7 +322,7 @@ func (p *Plan) blobs(v *store.View) error {
 		case !b.KeepUntil.After(p.Options.leasesEnded(b.Repository)):
 			add(b, "no manifest names it")
 		default:
-			p.keepUntil(b.KeepUntil)
+			p.stays(b.KeepUntil)
 			if b.Repositories == 1 {
 				p.KeptBytes += b.Size
 			}
@@ -339,7 +351,7 @@ func (p *Plan) blobs(v *store.View) error {
 // undo counts what is kept only because of keep times: bytes that nothing else holds.
 func (p *Plan) undo(v *store.View, order []*node) error {
 	for _, k := range p.Kept {
-		p.keepUntil(k.Until)
+		p.stays(k.Until)
 	}
 	type key struct{ repository, blob int64 }
 	named := make(map[key]int64)
@@ -360,7 +372,7 @@ func (p *Plan) undo(v *store.View, order []*node) error {
 	return nil
 }
 
-func (p *Plan) keepUntil(t time.Time) {
+func (p *Plan) stays(t time.Time) {
 	if t.After(p.KeptUntil) {
 		p.KeptUntil = t
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"cubby/store"
-	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -120,7 +119,7 @@ func TestDryRunWritesNothing(t *testing.T) {
 func TestReusedRow(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	// Without keep times all of it happens within one second, and the two differ in nothing but their digest.
-	w.collector.Keep = func(oci.Name) Keep { return Keep{} }
+	w.collector.Policy = keepNothing
 	planned := w.image("a", "planned", "")
 	body := imageBody(w.push("a", "config"), "", w.push("a", "layer"))
 	_, _, err := w.collector.Run(t.Context(), Request{Cause: "command", Planned: func(*Plan) {

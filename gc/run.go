@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"cubby/gc/policy"
 	"cubby/store"
 	"cubby/store/oci"
 )
@@ -16,7 +17,8 @@ type Collector struct {
 	Store *store.Store
 	Timer Timer
 	Log   *slog.Logger
-	Keep  func(oci.Name) Keep // nil: DefaultKeep
+	// Policy returns what is in force, or why nobody can know; then collection is refused. nil: no policy.
+	Policy func() (*policy.Policy, error)
 
 	// turn holds one token: who has it collects.
 	turn chan struct{}
@@ -56,7 +58,7 @@ func (c *Collector) Run(ctx context.Context, q Request) (*Plan, Result, error) {
 	}
 	run := store.CollectionRun{
 		StartedAt: start, Duration: time.Since(began), Cause: q.Cause, Outcome: "done",
-		Manifests: result.Manifests, Blobs: result.Blobs, Bytes: result.Bytes,
+		Tags: result.Tags, Manifests: result.Manifests, Blobs: result.Blobs, Bytes: result.Bytes,
 	}
 	switch {
 	case errors.Is(err, ErrRefused):
@@ -66,7 +68,7 @@ func (c *Collector) Run(ctx context.Context, q Request) (*Plan, Result, error) {
 		run.Outcome, run.Reason = "failed", err.Error()
 		c.Log.Error("collection failed", "err", err)
 	default:
-		c.Log.Info("collected", "manifests", result.Manifests, "blobs", result.Blobs, "bytes", result.Bytes, "dur", run.Duration.String())
+		c.Log.Info("collected", "tags", result.Tags, "manifests", result.Manifests, "blobs", result.Blobs, "bytes", result.Bytes, "dur", run.Duration.String())
 	}
 	if logErr := c.Store.LogCollection(run); logErr != nil {
 		err = errors.Join(err, fmt.Errorf("record collection: %w", logErr))
@@ -95,6 +97,10 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 	if err := c.Store.CheckSentinel(); err != nil {
 		return nil, Result{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
+	rules, err := c.policy()
+	if err != nil {
+		return nil, Result{}, err
+	}
 	reason, err := ObserveClock(ctx, c.Store, c.Timer, q.Force, !q.DryRun)
 	if err != nil {
 		return nil, Result{}, err
@@ -108,7 +114,7 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 			return nil, Result{}, err
 		}
 	}
-	plan, err := NewPlan(ctx, c.Store, Options{Now: c.Timer.Now(), Keep: c.Keep, End: q.End})
+	plan, err := NewPlan(ctx, c.Store, Options{Now: c.Timer.Now(), Policy: rules, End: q.End})
 	if err != nil {
 		return nil, Result{}, err
 	}
@@ -120,6 +126,36 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 	}
 	result, err := plan.Execute(ctx, c.Store, q.Progress)
 	return plan, result, err
+}
+
+// policy returns what is in force. Without knowing it, what it keeps or protects would go.
+func (c *Collector) policy() (*policy.Policy, error) {
+	if c.Policy == nil {
+		return nil, nil
+	}
+	p, err := c.Policy()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return p, nil
+}
+
+// PlanRemoval plans to remove tags at once (see the function of this name). By age only when the clock is plausible.
+func (c *Collector) PlanRemoval(ctx context.Context, rule policy.Rule, subjects bool) (*Removal, error) {
+	rules, err := c.policy()
+	if err != nil {
+		return nil, err
+	}
+	if rule.Pushed > 0 {
+		reason, err := ObserveClock(ctx, c.Store, c.Timer, false, false)
+		if err != nil {
+			return nil, err
+		}
+		if reason != "" {
+			return nil, fmt.Errorf("%w: %s; nothing is removed by age until then", ErrRefused, reason)
+		}
+	}
+	return PlanRemoval(ctx, c.Store, c.Timer.Now(), rules, rule, subjects)
 }
 
 const (

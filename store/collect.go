@@ -104,29 +104,47 @@ type UntaggedManifest struct {
 	Cache      bool      // of BuildKit
 	Subject    int64     // id of the manifest that is its subject here, or 0
 
-	used int64 // as it is stored
+	used   int64 // as it is stored
+	losing bool  // see Losing
+}
+
+const selectUntagged = `SELECT m.id, m.repository, d.digest, m.size, m.refs, COALESCE(m.untagged_since, 0), m.pushed_at, m.last_used,
+	(SELECT tracking_since FROM store), m.cache, COALESCE((SELECT s.id FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject), 0) `
+
+func (v *View) scanUntagged(r row) (m UntaggedManifest, err error) {
+	var repository, since, pushed, tracking int64
+	if err := r.Scan(&m.ID, &repository, &m.Digest, &m.Size, &m.Refs, &since, &pushed, &m.used, &tracking, &m.Cache, &m.Subject); err != nil {
+		return m, err
+	}
+	m.Repository, m.Since, m.PushedAt = v.names[repository], time.Unix(since, 0), time.Unix(pushed, 0)
+	used := m.used
+	if since < tracking {
+		used = max(used, tracking) // whether somebody used it before, nobody knows
+	}
+	if used > 0 {
+		m.LastUsed = time.Unix(used, 0)
+	}
+	return m, nil
 }
 
 // Untagged yields every manifest without a tag.
 func (v *View) Untagged() iter.Seq2[UntaggedManifest, error] {
-	return each(v, func(r row) (m UntaggedManifest, err error) {
-		var repository, since, pushed, tracking int64
-		if err := r.Scan(&m.ID, &repository, &m.Digest, &m.Size, &m.Refs, &since, &pushed, &m.used, &tracking, &m.Cache, &m.Subject); err != nil {
-			return m, err
-		}
-		m.Repository, m.Since, m.PushedAt = v.names[repository], time.Unix(since, 0), time.Unix(pushed, 0)
-		used := m.used
-		if since < tracking {
-			used = max(used, tracking) // whether somebody used it before, nobody knows
-		}
-		if used > 0 {
-			m.LastUsed = time.Unix(used, 0)
-		}
-		return m, nil
-	}, `SELECT m.id, m.repository, d.digest, m.size, m.refs, m.untagged_since, m.pushed_at, m.last_used, (SELECT tracking_since FROM store), m.cache,
-		COALESCE((SELECT s.id FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject), 0)
-		FROM manifests m INDEXED BY manifests_untagged JOIN digests d ON d.id = m.digest WHERE m.untagged_since IS NOT NULL`)
+	return each(v, v.scanUntagged, selectUntagged+
+		`FROM manifests m INDEXED BY manifests_untagged JOIN digests d ON d.id = m.digest WHERE m.untagged_since IS NOT NULL`)
 }
+
+// Losing returns a manifest that has tags as it will be when they are gone, at a time. CollectManifests leaves it while
+// any of them is there.
+func (v *View) Losing(manifest int64, at time.Time) (UntaggedManifest, error) {
+	for m, err := range each(v, v.scanUntagged, selectUntagged+`FROM manifests m JOIN digests d ON d.id = m.digest WHERE m.id = ?`, manifest) {
+		m.Since, m.losing = at, true
+		return m, err
+	}
+	return UntaggedManifest{}, fmt.Errorf("manifest %d is not in the view", manifest)
+}
+
+// IsLosing reports whether it had tags when the view was made (see Losing).
+func (m *UntaggedManifest) IsLosing() bool { return m.losing }
 
 // A ManifestEdge says that one manifest names another. It comes from the references, not from the counts.
 type ManifestEdge struct{ From, To int64 }
@@ -136,6 +154,13 @@ func (v *View) Edges() iter.Seq2[ManifestEdge, error] {
 	return each(v, func(r row) (e ManifestEdge, err error) { return e, r.Scan(&e.From, &e.To) },
 		`SELECT mr.manifest, m.id FROM manifests m INDEXED BY manifests_untagged
 		JOIN manifest_references mr ON mr.repository = m.repository AND mr.target = m.digest WHERE m.untagged_since IS NOT NULL`)
+}
+
+// EdgesTo yields what names one manifest.
+func (v *View) EdgesTo(manifest int64) iter.Seq2[ManifestEdge, error] {
+	return each(v, func(r row) (e ManifestEdge, err error) { return e, r.Scan(&e.From, &e.To) },
+		`SELECT mr.manifest, m.id FROM manifests m JOIN manifest_references mr ON mr.repository = m.repository AND mr.target = m.digest
+		WHERE m.id = ?`, manifest)
 }
 
 // A LooseBlob is a blob of a repository whose stored count is zero.
@@ -243,9 +268,9 @@ func (t *tx) collectable(m UntaggedManifest, members map[int64]bool) (free bool,
 	err = t.queryRow(t.ctx, `SELECT m.repository, m.digest, m.refs,
 		COALESCE((SELECT s.id FROM manifests s WHERE s.repository = m.repository AND s.digest = m.subject), 0)
 		FROM manifests m JOIN digests d ON d.id = m.digest
-		WHERE m.id = ? AND d.digest = ? AND m.untagged_since = ? AND m.pushed_at = ? AND m.last_used = ?
+		WHERE m.id = ?1 AND d.digest = ?2 AND (m.untagged_since = ?3 OR ?6 AND m.untagged_since > ?3) AND m.pushed_at = ?4 AND m.last_used = ?5
 		AND NOT EXISTS (SELECT 1 FROM tags WHERE manifest = m.id)`,
-		m.ID, m.Digest.String(), m.Since.Unix(), m.PushedAt.Unix(), m.used).Scan(&at.repository, &at.dgst, &refs, &subject)
+		m.ID, m.Digest.String(), m.Since.Unix(), m.PushedAt.Unix(), m.used, m.losing).Scan(&at.repository, &at.dgst, &refs, &subject)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, at, nil
 	}

@@ -1,0 +1,185 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A TagUse is a tag with what retention decides by.
+type TagUse struct {
+	RepositoryID int64
+	Repository   oci.Name
+	Tag          string
+	Manifest     int64
+	Digest       digest.Digest
+	PushedAt     time.Time // the last push or move
+	UsedAt       time.Time // the last GET or HEAD of what it points to; zero when never
+	// SubjectGone is when the manifest that the tag belongs to was deleted (oci.Subject); else zero.
+	SubjectGone time.Time
+
+	updated, used, history int64 // as they are stored
+}
+
+// scanTagUse reads the columns that tagUseColumns names, of which the last is what SubjectGone says.
+func (v *View) scanTagUse(r row) (t TagUse, err error) {
+	var gone int64
+	if err := r.Scan(&t.RepositoryID, &t.Tag, &t.Manifest, &t.Digest, &t.updated, &t.used, &t.history, &gone); err != nil {
+		return t, err
+	}
+	t.Repository, t.PushedAt = v.names[t.RepositoryID], time.Unix(t.updated, 0)
+	if t.used > 0 {
+		t.UsedAt = time.Unix(t.used, 0)
+	}
+	if gone > 0 {
+		t.SubjectGone = time.Unix(gone, 0)
+	}
+	return t, nil
+}
+
+const tagUseColumns = `SELECT t.repository, t.name, t.manifest, d.digest, t.updated_at, t.last_used, (SELECT COALESCE(max(id), 0) FROM tag_history), `
+
+// Repositories returns the ids of all repositories by name.
+func (v *View) Repositories() map[oci.Name]int64 {
+	all := make(map[oci.Name]int64, len(v.names))
+	for id, name := range v.names {
+		all[name] = id
+	}
+	return all
+}
+
+// Tags yields the tags of a repository, by name.
+func (v *View) Tags(repository int64) iter.Seq2[TagUse, error] {
+	return each(v, v.scanTagUse, tagUseColumns+`0 FROM tags t JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest
+		WHERE t.repository = ? ORDER BY t.name`, repository)
+}
+
+// TagsOfDeleted yields the tags that belong to a manifest which was in their repository and is not any more. One that
+// never was there may be somewhere else: signatures can be kept apart.
+func (v *View) TagsOfDeleted() iter.Seq2[TagUse, error] {
+	return func(yield func(TagUse, error) bool) {
+		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
+			prefix := algorithm.String() + "-"
+			for t, err := range each(v, v.scanTagUse, tagUseColumns+`dm.at
+				FROM repositories r JOIN tags t ON t.repository = r.id AND t.name >= ?1 AND t.name < ?2
+				JOIN digests s ON s.digest = ?3 || ':' || substr(t.name, length(?1) + 1, ?4)
+				JOIN deleted_manifests dm ON dm.repository = r.id AND dm.digest = s.id
+				JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest
+				WHERE NOT EXISTS (SELECT 1 FROM manifests sm WHERE sm.repository = r.id AND sm.digest = s.id)`,
+				prefix, algorithm.String()+".", algorithm.String(), algorithm.Size()*2) {
+				if _, ok := oci.Subject(t.Tag); err == nil && !ok {
+					continue // its name only begins so
+				}
+				if !yield(t, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// TrackedSince returns since when use is recorded.
+func (v *View) TrackedSince() (time.Time, error) {
+	for at, err := range each(v, func(r row) (at int64, err error) { return at, r.Scan(&at) }, `SELECT tracking_since FROM store`) {
+		return time.Unix(at, 0), err
+	}
+	return time.Time{}, errors.New("the store has no row of its own")
+}
+
+// TagCount returns how many tags a manifest has.
+func (v *View) TagCount(manifest int64) (int64, error) {
+	for n, err := range each(v, func(r row) (n int64, err error) { return n, r.Scan(&n) }, `SELECT count(*) FROM tags WHERE manifest = ?`, manifest) {
+		return n, err
+	}
+	return 0, nil
+}
+
+// A TagRemoval is a tag that goes.
+type TagRemoval struct {
+	TagUse
+	By Actor // for the history
+	// EvenIfUsed makes it go also when somebody asked for it since the view.
+	EvenIfUsed bool
+}
+
+// CollectTags removes tags, as many as fit into one short transaction; the caller passes the rest again. A tag is left
+// that moved since the view or was used, that belongs to a manifest which is there again, or of whose repository a tag
+// was removed meanwhile by somebody else: it may have become one of those that stay. It returns for each that is done
+// whether it was removed.
+func (s *Store) CollectTags(items []TagRemoval) (removed []bool, err error) {
+	// Who asked for one of them since the view.
+	if err := s.FlushUses(); err != nil {
+		return nil, err
+	}
+	err = s.change(func(t *tx) error {
+		removed = nil
+		deadline := time.Now().Add(collectTime)
+		for _, item := range items {
+			gone, err := t.collectTag(item)
+			if err != nil {
+				return fmt.Errorf("collect tag %s:%s: %w", item.Repository, item.Tag, err)
+			}
+			removed = append(removed, gone)
+			if time.Now().After(deadline) {
+				break
+			}
+		}
+		return nil
+	})
+	return removed, err
+}
+
+func (t *tx) collectTag(item TagRemoval) (bool, error) {
+	var old tagged
+	err := t.queryRow(t.ctx, `SELECT m.id, d.id, d.digest FROM tags t JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest
+		WHERE t.repository = ?1 AND t.name = ?2 AND t.manifest = ?3 AND d.digest = ?4 AND t.updated_at = ?5 AND (?9 OR t.last_used = ?6)
+		AND NOT EXISTS (SELECT 1 FROM tag_history h WHERE h.repository = ?1 AND h.id > ?7 AND h.to_digest IS NULL AND h.address <> ?8)`,
+		item.RepositoryID, item.Tag, item.Manifest, item.Digest.String(), item.updated, item.used, item.history, item.By.Address, item.EvenIfUsed).
+		Scan(&old.manifest, &old.digestID, &old.digest)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if subject, ok := oci.Subject(item.Tag); ok && !item.SubjectGone.IsZero() {
+		var back bool
+		if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM digests d JOIN manifests m ON m.digest = d.id WHERE d.digest = ? AND m.repository = ?)`,
+			subject.String(), item.RepositoryID).Scan(&back); err != nil || back {
+			return false, err
+		}
+	}
+	tag, err := oci.ParseTag(item.Tag)
+	if err != nil {
+		return false, err
+	}
+	return true, t.removeTag(item.RepositoryID, tag, old, item.By)
+}
+
+// Setting returns what SetSetting stored under a name, or "".
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.db.queryRow(ctx, `SELECT value FROM settings WHERE name = ?`, name).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return value, err
+}
+
+// SetSetting remembers a value under a name; "" forgets it.
+func (s *Store) SetSetting(name, value string) error {
+	return s.change(func(t *tx) error {
+		if value == "" {
+			_, err := t.exec(`DELETE FROM settings WHERE name = ?`, name)
+			return err
+		}
+		_, err := t.exec(`INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, name, value)
+		return err
+	})
+}
