@@ -15,11 +15,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	"cubby/gc"
+	"cubby/gc/policy"
 	"cubby/server"
 	"cubby/server/auth"
 	"cubby/server/cli"
@@ -67,8 +69,9 @@ func rootCommand() *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return cli.UsageError(cmd, err) })
 	root.AddCommand(serveCommand(), versionCommand())
+	root.AddCommand(configCommand())
 	root.AddCommand(cli.Commands(func(st *store.Store) http.Handler {
-		return adminHandler(st, gc.NewCollector(st, slog.New(slog.DiscardHandler)))
+		return adminHandler(st, aloneCollector(st), nil)
 	})...)
 	root.InitDefaultCompletionCmd()
 	cli.WrongArgsAreUsage(root)
@@ -79,6 +82,7 @@ func rootCommand() *cobra.Command {
 type settings struct {
 	addrs       []string
 	data        string
+	config      string
 	anonymous   string
 	sparse      string
 	maxManifest int64
@@ -115,6 +119,7 @@ Exit codes: 0 stopped, 1 failed or refused to start, 2 wrong usage.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&c.addrs, "addr", []string{"localhost:5000"}, "listen on `HOST:PORT`; repeat for more, localhost is 127.0.0.1 and ::1, port 0 is any free one")
 	f.StringVar(&c.data, "data", "", "keep everything in `DIR`")
+	f.StringVar(&c.config, "config", "", "read retention rules, keep times and immutable tags from `FILE`, and again when it changes or on SIGHUP")
 	f.StringVar(&c.anonymous, "anonymous", "none", "what others than this machine may do without logging in: none, pull or push (`WHAT`)")
 	f.StringVar(&c.sparse, "sparse", "index", "accept manifests whose content is missing: none, index or all (`KIND`)")
 	f.Int64Var(&c.maxManifest, "max-manifest", server.DefaultMaxManifest, "largest manifest in `BYTES`, at least the default")
@@ -155,6 +160,11 @@ func serve(ctx context.Context, c settings) error {
 		log = slog.New(slog.NewTextHandler(buffer, options))
 	}
 
+	rules, err := openRules(c.config, log)
+	if err != nil {
+		return err
+	}
+
 	// Listen first: a taken port must not touch the data directory.
 	listeners, err := server.Listen(ctx, c.addrs)
 	if err != nil {
@@ -175,6 +185,9 @@ func serve(ctx context.Context, c settings) error {
 	if err != nil {
 		return err
 	}
+	if err := rules.inForce(st, c.readOnly); err != nil {
+		return errors.Join(err, st.Close())
+	}
 	srv := server.New(server.Config{
 		Store: st, Policy: auth.Policy{Anonymous: anonymous}, Log: log, MaxManifest: c.maxManifest, Sparse: sparse, Version: version,
 	})
@@ -190,24 +203,128 @@ func serve(ctx context.Context, c settings) error {
 		startText(ctx, os.Stderr, listeners, st, anonymous, c.readOnly)
 	}
 	collector := gc.NewCollector(st, log)
-	scheduled, stopCollecting := context.WithCancel(ctx)
-	defer stopCollecting()
-	var collecting sync.WaitGroup
+	collector.Policy = rules.read
+	background, stopBackground := context.WithCancel(ctx)
+	defer stopBackground()
+	var working sync.WaitGroup
 	if c.gcEvery > 0 && !c.readOnly {
-		collecting.Go(func() { collector.Schedule(scheduled, c.gcEvery) })
+		working.Go(func() { collector.Schedule(background, c.gcEvery) })
 	}
-	err = run(ctx, log, &server.Tracker{Handler: srv}, listeners, admin, &server.Tracker{Handler: adminHandler(st, collector)}, c.grace)
-	stopCollecting()
-	collecting.Wait()
+	if rules.file != nil {
+		working.Go(func() { rules.watch(background, onTerminal) })
+	}
+	err = run(ctx, log, &server.Tracker{Handler: srv}, listeners, admin, &server.Tracker{Handler: adminHandler(st, collector, rules.problem)}, c.grace)
+	stopBackground()
+	working.Wait()
 	return errors.Join(err, st.Close())
 }
 
+// rules are what --config names; without it there are none.
+type rules struct{ file *policy.File }
+
+// settingConfig is where the store remembers which file a server goes by, so that commands which run alone do the same.
+const settingConfig = "config"
+
+func openRules(path string, log *slog.Logger) (rules, error) {
+	if path == "" {
+		return rules{}, nil
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return rules{}, err
+	}
+	file, err := policy.Open(path, log)
+	return rules{file}, err
+}
+
+// inForce makes the store go by the rules, and remember them.
+func (r rules) inForce(st *store.Store, readOnly bool) error {
+	path := ""
+	if r.file != nil {
+		path = r.file.Path()
+		st.SetImmutable(func(name oci.Name, tag oci.Tag) string { return r.file.Policy().Immutable(name, tag) })
+	}
+	if readOnly {
+		return nil
+	}
+	return st.SetSetting(settingConfig, path)
+}
+
+// read returns the policy as the file says it now, or if that is not valid as it said before.
+func (r rules) read() (*policy.Policy, error) {
+	if r.file == nil {
+		return nil, nil
+	}
+	r.file.Reload()
+	return r.file.Policy(), nil
+}
+
+// problem tells why what the file says is not in force, or "".
+func (r rules) problem() string {
+	if r.file == nil || r.file.Problem() == nil {
+		return ""
+	}
+	return fmt.Sprintf("the configuration is not in force, the one before is: %v", r.file.Problem())
+}
+
+func (r rules) watch(ctx context.Context, onTerminal bool) {
+	again := make(chan os.Signal, 1)
+	if !onTerminal { // there it says that the terminal was closed
+		signal.Notify(again, syscall.SIGHUP)
+		defer signal.Stop(again)
+	}
+	r.file.Watch(ctx, again)
+}
+
+// aloneCollector returns a collector for a command that runs without a server, with the rules that the last server
+// went by. When they cannot be read it refuses: it would remove what they keep.
+func aloneCollector(st *store.Store) *gc.Collector {
+	collector := gc.NewCollector(st, slog.New(slog.DiscardHandler))
+	read := func() (*policy.Policy, error) {
+		path, err := st.Setting(context.Background(), settingConfig)
+		if err != nil || path == "" {
+			return nil, err
+		}
+		p, _, err := policy.Load(path)
+		if err != nil {
+			return nil, fmt.Errorf("%w (the server was started with it; mend it, or start the server without --config)", err)
+		}
+		return p, nil
+	}
+	collector.Policy = read
+	st.SetImmutable(func(name oci.Name, tag oci.Tag) string {
+		p, err := read()
+		if err != nil {
+			return err.Error()
+		}
+		return p.Immutable(name, tag)
+	})
+	return collector
+}
+
 // adminHandler adds to the server's commands those that package gc carries out: the two do not know each other.
-func adminHandler(st *store.Store, collector *gc.Collector) http.Handler {
+// adminHandler does what the commands ask for. problem tells what a person should know about the rules, and may be nil.
+func adminHandler(st *store.Store, collector *gc.Collector, problem func() string) http.Handler {
+	// with tells the problem, if there is one, and makes refusals of package gc the server's.
+	with := func(run server.AdminFunc) server.AdminFunc {
+		return func(ctx context.Context, st *store.Store, r *http.Request, send func(server.Event)) error {
+			err := run(ctx, st, r, send)
+			if problem != nil && problem() != "" {
+				send(server.Event{Note: problem()})
+			}
+			if errors.Is(err, gc.ErrRefused) {
+				return fmt.Errorf("%w: %w", server.ErrRefused, err)
+			}
+			return err
+		}
+	}
 	return server.Admin(st, map[string]server.AdminFunc{
-		"POST /gc": func(ctx context.Context, _ *store.Store, r *http.Request, send func(server.Event)) error {
+		"POST /gc": with(func(ctx context.Context, _ *store.Store, r *http.Request, send func(server.Event)) error {
 			return collect(ctx, collector, r.URL.Query(), send)
-		},
+		}),
+		"POST /rm/matching": with(func(ctx context.Context, st *store.Store, r *http.Request, send func(server.Event)) error {
+			return removeMatching(ctx, st, collector, r.URL.Query(), send)
+		}),
 		"GET /gc/log": func(ctx context.Context, st *store.Store, _ *http.Request, send func(server.Event)) error {
 			runs, err := st.Collections(ctx, 100)
 			for _, run := range runs {
@@ -218,13 +335,12 @@ func adminHandler(st *store.Store, collector *gc.Collector) http.Handler {
 	})
 }
 
-// collect runs a collection that the command asks for, and tells the plan before it is carried out.
 func collect(ctx context.Context, collector *gc.Collector, query url.Values, send func(server.Event)) error {
 	dryRun, force := query.Get("dry-run") == "true", query.Get("force") == "true"
 	q := gc.Request{
 		Cause: "command", DryRun: dryRun, Force: force,
 		Waiting: func() { send(server.Event{Note: "another collection runs; waiting for it"}) },
-		Planned: func(p *gc.Plan) { sendPlan(p, send) },
+		Planned: func(p *gc.Plan) { sendPlan(p, dryRun, send) },
 		Progress: func(done, total int) {
 			send(server.Event{Progress: &server.Progress{Done: int64(done), Total: int64(total)}})
 		},
@@ -235,41 +351,118 @@ func collect(ctx context.Context, collector *gc.Collector, query url.Values, sen
 	}
 	began := time.Now()
 	plan, result, err := collector.Run(ctx, q)
-	if errors.Is(err, gc.ErrRefused) {
-		return fmt.Errorf("%w: %w", server.ErrRefused, err)
-	}
 	if err != nil {
 		return err
 	}
 	c := server.CollectedItem{
-		DryRun: dryRun, Now: q.End != nil, Manifests: result.Manifests, Blobs: result.Blobs, Orphans: result.Orphans, Spared: result.Spared,
+		DryRun: dryRun, Now: q.End != nil, Tags: result.Tags, Manifests: result.Manifests, Blobs: result.Blobs, Orphans: result.Orphans, Spared: result.Spared,
 		Freed: result.Bytes, Kept: plan.KeptBytes, KeptUntil: plan.KeptUntil, Seconds: time.Since(began).Seconds(),
 	}
 	if dryRun {
-		c.Manifests, c.Blobs, c.Freed = int64(len(plan.Manifests)), int64(len(plan.Blobs)), plan.Frees
+		c.Tags, c.Manifests, c.Blobs, c.Freed = int64(len(plan.Tags)), int64(len(plan.Manifests)), int64(len(plan.Blobs)), plan.Frees
 	}
 	send(server.Event{Collected: &c})
 	return nil
 }
 
-func sendPlan(p *gc.Plan, send func(server.Event)) {
+// sendPlan sends what goes and what stays for a while; keptTags adds the tags that rules keep.
+func sendPlan(p *gc.Plan, keptTags bool, send func(server.Event)) {
 	item := func(action, kind string, name oci.Name, dgst digest.Digest, size int64, why string, until time.Time) {
 		send(server.Event{Plan: &server.PlanItem{
 			Action: action, Kind: kind, Repository: name.String(), Digest: dgst.String(), Size: size, Why: why, Until: until,
 		}})
 	}
+	sendTags(server.PlanRemove, p.Tags, send)
+	if keptTags {
+		sendTags(server.PlanKeep, p.KeptTags, send)
+	}
 	for _, m := range p.Manifests {
-		item("remove", "manifest", m.Repository, m.Digest, m.Size, m.Why, time.Time{})
+		item(server.PlanRemove, "manifest", m.Repository, m.Digest, m.Size, m.Why, time.Time{})
 	}
 	for _, b := range p.Blobs {
-		item("remove", "blob", b.Repository, b.Digest, b.Size, b.Why, time.Time{})
+		item(server.PlanRemove, "blob", b.Repository, b.Digest, b.Size, b.Why, time.Time{})
 	}
 	for _, k := range p.Kept {
-		item("keep", "manifest", k.Repository, k.Digest, k.Size, k.Why, k.Until)
+		item(server.PlanKeep, "manifest", k.Repository, k.Digest, k.Size, k.Why, k.Until)
 	}
 }
 
-// run serves until ctx is done or a listener fails, and then lets running requests finish within grace.
+func sendTags(action string, tags []gc.TagItem, send func(server.Event)) {
+	for _, t := range tags {
+		send(server.Event{Plan: &server.PlanItem{
+			Action: action, Kind: "tag", Repository: t.Repository.String(), Tag: t.Tag, Digest: t.Digest.String(), Rule: t.Rule, Why: t.Why,
+		}})
+	}
+}
+
+// removeMatching removes tags by pattern. With dry-run it sends the plan, with the fingerprint that the removal asks
+// for: what was shown is what goes.
+func removeMatching(ctx context.Context, st *store.Store, collector *gc.Collector, query url.Values, send func(server.Event)) error {
+	selection, err := parseSelection(query)
+	if err != nil {
+		return fmt.Errorf("%w: %w", server.ErrRefused, err)
+	}
+	if repo := query.Get("repositories"); !oci.IsGlob(repo) {
+		name, err := oci.ParseName(repo)
+		if err != nil {
+			return err
+		}
+		if _, err := st.RepositoryUse(ctx, name); err != nil {
+			return err
+		}
+	}
+	removal, err := collector.PlanRemoval(ctx, selection)
+	if err != nil {
+		return err
+	}
+	if query.Get("dry-run") == "true" {
+		sendTags(server.PlanRemove, removal.Tags, send)
+		sendTags(server.PlanKeep, removal.KeptTags, send)
+		send(server.Event{Removal: &server.RemovalItem{Tags: int64(len(removal.Tags)), Plan: removal.Fingerprint()}})
+		return nil
+	}
+	if query.Get("plan") != removal.Fingerprint() {
+		return fmt.Errorf("%w: the tags are not those that were shown any more; look again", server.ErrRefused)
+	}
+	summary := server.RemovalItem{Done: true}
+	err = removal.Execute(ctx, st, server.AdminActor, func(t gc.TagItem, gone bool) {
+		if !gone {
+			summary.Spared++
+			return
+		}
+		summary.Tags++
+		send(server.Event{Removed: &server.RemovedItem{Repository: t.Repository.String(), Tag: t.Tag}})
+	})
+	send(server.Event{Removal: &summary})
+	return err
+}
+
+func parseSelection(query url.Values) (s gc.Selection, err error) {
+	repositories, err := oci.ParseGlob(query.Get("repositories"))
+	if err != nil {
+		return s, err
+	}
+	tags, err := oci.ParseGlob(query.Get("tags"))
+	if err != nil {
+		return s, err
+	}
+	s.Selector = policy.Selector{Repositories: []oci.Glob{repositories}, Tags: []oci.Glob{tags}}
+	s.Subjects, s.Protected = query.Get("subjects") == "true", query.Get("protected") == "true"
+	if v := query.Get("older"); v != "" {
+		if s.Pushed, err = store.ParseAge(v); err != nil {
+			return s, err
+		}
+	}
+	if v := query.Get("keep"); v != "" {
+		keep, err := strconv.ParseUint(v, 10, 31)
+		if err != nil {
+			return s, err
+		}
+		s.Newest = int(keep)
+	}
+	return s, nil
+}
+
 func run(ctx context.Context, log *slog.Logger, srv *server.Tracker, listeners []net.Listener, admin net.Listener, commands *server.Tracker, grace time.Duration) error {
 	public, socket := server.HTTP(srv, log), server.HTTP(commands, log)
 	failed := make(chan error, len(listeners)+1)
@@ -319,6 +512,44 @@ func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *s
 }
 
 // serveDir returns where serve keeps its data.
+func configCommand() *cobra.Command {
+	config := &cobra.Command{
+		Use:   "config",
+		Short: "Look at configuration files",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	config.AddCommand(&cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Verify a file of retention rules, keep times and immutable tags",
+		Long: `Verify FILE, or the one that $CUBBY_CONFIG names, as "cubby serve --config FILE" reads it. Nothing is changed. What the
+rules in force would remove is shown by "cubby gc --dry-run".
+
+Exit codes: 0 it is valid, 1 it is not, 2 wrong usage.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := os.Getenv("CUBBY_CONFIG")
+			if len(args) == 1 {
+				path = args[0]
+			}
+			if path == "" {
+				return cli.UsageError(cmd, errors.New("no FILE is given"))
+			}
+			p, warnings, err := policy.Load(path)
+			if err != nil {
+				return err
+			}
+			for _, w := range warnings {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s: %s\n", path, w)
+			}
+			keep, protected, immutable, retention := p.Counts()
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is valid: retention rules %d, protected %d, immutable %d, keep times %d\n", path, retention, protected, immutable, keep)
+			return nil
+		},
+	})
+	return config
+}
+
 func serveDir(flag string) (string, error) {
 	if flag == "" {
 		flag = os.Getenv("STATE_DIRECTORY")

@@ -516,10 +516,12 @@ func testBeside(t *testing.T) {
 	on("rm", "team/app:v1").Want(t, cli.ExitRefused)
 	process.NewClient(s.URL).Want(t, http.StatusNotFound, "GET", "/v2/team/app/manifests/v1", nil)
 	s.Stop(t)
-	if n := len(on("rm", "--json", "team/app").Want(t, 0).Objects(t)); n != 3 {
+	on("rm", "team/app").Want(t, cli.ExitUsage, "--yes")
+	if n := len(on("rm", "--json", "--yes", "team/app").Want(t, 0).Objects(t)); n != 3 {
 		t.Errorf("rm of a repository removed %d tags, want 3", n)
 	}
-	on("rm", "team/app").Want(t, 0, "no tags")
+	on("rm", "team/app").Want(t, 0, "Nothing to remove")
+	on("rm", "team/none").Want(t, cli.ExitRefused, "no repository team/none")
 	on("rm", "team/app@"+sample.Index.Digest).Want(t, 0, sample.Index.Digest)
 	on("rm", "team/app@"+sample.Images[0].Digest).Want(t, 0, sample.Images[0].Digest)
 	on("check").Want(t, 0, "all is well")

@@ -139,17 +139,28 @@ func (p *Plan) executeTags(ctx context.Context, st *store.Store, r *Result, repo
 	})
 }
 
+// A Selection is which tags somebody wants removed at once: those that the rule selects and does not keep.
+type Selection struct {
+	policy.Rule
+	// Subjects selects also tags that belong to a subject, which otherwise live and go with it.
+	Subjects bool
+	// Protected selects also what the policy protects.
+	Protected bool
+}
+
 // A Removal is the plan of tags that somebody wants removed at once.
 type Removal struct {
 	Tags     []TagItem // that go
 	KeptTags []TagItem // that were selected and stay, with the reason
 }
 
-// PlanRemoval decides which of the tags that a rule selects go. What the policy protects stays. Tags that belong to a
-// subject are selected only when subjects is set.
-func PlanRemoval(ctx context.Context, st *store.Store, now time.Time, p *policy.Policy, rule policy.Rule, subjects bool) (*Removal, error) {
-	plan := &Plan{Options: Options{Now: now, Policy: p.Removing(rule)}}
-	err := st.View(ctx, func(v *store.View) error { return plan.retain(v, subjects) })
+// PlanRemoval decides which of the selected tags go.
+func PlanRemoval(ctx context.Context, st *store.Store, now time.Time, p *policy.Policy, s Selection) (*Removal, error) {
+	if s.Protected {
+		p = nil
+	}
+	plan := &Plan{Options: Options{Now: now, Policy: p.Removing(s.Rule)}}
+	err := st.View(ctx, func(v *store.View) error { return plan.retain(v, s.Subjects) })
 	if err != nil {
 		return nil, fmt.Errorf("plan removal: %w", err)
 	}

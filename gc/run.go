@@ -141,12 +141,12 @@ func (c *Collector) policy() (*policy.Policy, error) {
 }
 
 // PlanRemoval plans to remove tags at once (see the function of this name). By age only when the clock is plausible.
-func (c *Collector) PlanRemoval(ctx context.Context, rule policy.Rule, subjects bool) (*Removal, error) {
+func (c *Collector) PlanRemoval(ctx context.Context, s Selection) (*Removal, error) {
 	rules, err := c.policy()
 	if err != nil {
 		return nil, err
 	}
-	if rule.Pushed > 0 {
+	if s.Pushed > 0 {
 		reason, err := ObserveClock(ctx, c.Store, c.Timer, false, false)
 		if err != nil {
 			return nil, err
@@ -155,7 +155,7 @@ func (c *Collector) PlanRemoval(ctx context.Context, rule policy.Rule, subjects 
 			return nil, fmt.Errorf("%w: %s; nothing is removed by age until then", ErrRefused, reason)
 		}
 	}
-	return PlanRemoval(ctx, c.Store, c.Timer.Now(), rules, rule, subjects)
+	return PlanRemoval(ctx, c.Store, c.Timer.Now(), rules, s)
 }
 
 const (

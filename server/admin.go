@@ -19,6 +19,7 @@ type Event struct {
 	Repository    *RepositoryItem      `json:"repository,omitempty"`
 	Tag           *TagItem             `json:"tag,omitempty"`
 	Removed       *RemovedItem         `json:"removed,omitempty"`
+	Removal       *RemovalItem         `json:"removal,omitempty"`
 	Check         *store.CheckReport   `json:"check,omitempty"`
 	Backup        *store.BackupReport  `json:"backup,omitempty"`
 	Plan          *PlanItem            `json:"plan,omitempty"`
@@ -60,14 +61,29 @@ type RemovedItem struct {
 	Digest     string `json:"digest,omitempty"`
 }
 
-// A PlanItem is a line of what a collection does: Action is "remove" or "keep".
+// A RemovalItem sums up a removal of tags by pattern: what it would do, or with Done what it did.
+type RemovalItem struct {
+	Done   bool   `json:"done"`
+	Tags   int64  `json:"tags"`
+	Spared int64  `json:"spared"`         // that moved meanwhile
+	Plan   string `json:"plan,omitempty"` // to be named when it is to be carried out
+}
+
+// The actions of a PlanItem.
+const (
+	PlanRemove = "remove"
+	PlanKeep   = "keep"
+)
+
+// A PlanItem is a line of what a collection does, or a removal of tags.
 type PlanItem struct {
 	Action     string    `json:"action"`
 	Kind       string    `json:"kind"` // "tag", "manifest" or "blob"
 	Repository string    `json:"repository"`
 	Tag        string    `json:"tag,omitempty"`
 	Digest     string    `json:"digest"`
-	Size       int64     `json:"size"` // bytes
+	Size       int64     `json:"size"`           // bytes
+	Rule       string    `json:"rule,omitempty"` // that decided
 	Why        string    `json:"why"`
 	Until      time.Time `json:"until,omitzero"` // of what is kept
 }
@@ -181,14 +197,14 @@ func adminList(ctx context.Context, st *store.Store, r *http.Request, send func(
 	}
 }
 
-// adminRemove removes a tag, a manifest, or every tag of a repository.
+// adminRemove removes a tag or a manifest.
 func adminRemove(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
 	query := r.URL.Query()
 	name, err := oci.ParseName(query.Get("repo"))
 	if err != nil {
 		return err
 	}
-	by := store.Actor{Name: "admin", Address: "socket"}
+	by := AdminActor
 	switch {
 	case query.Has("tag"):
 		tag, err := oci.ParseTag(query.Get("tag"))
@@ -211,32 +227,7 @@ func adminRemove(ctx context.Context, st *store.Store, r *http.Request, send fun
 		send(Event{Removed: &RemovedItem{Repository: name.String(), Digest: dgst.String()}})
 		return nil
 	}
-	return removeTags(ctx, st, name, by, send)
-}
-
-// removeTags removes every tag of a repository, one by one: what is pushed meanwhile goes too, or stays whole.
-func removeTags(ctx context.Context, st *store.Store, name oci.Name, by store.Actor, send func(Event)) error {
-	for last := ""; ; {
-		page, err := st.Tags(ctx, name, last, listPage)
-		if err != nil || len(page) == 0 {
-			return err
-		}
-		for _, v := range page {
-			last = v
-			tag, err := oci.ParseTag(v)
-			if err != nil {
-				return err
-			}
-			err = st.DeleteTag(ctx, name, tag, store.Condition{}, by)
-			if errors.Is(err, store.ErrManifestUnknown) {
-				continue // somebody else was faster
-			}
-			if err != nil {
-				return err
-			}
-			send(Event{Removed: &RemovedItem{Repository: name.String(), Tag: v}})
-		}
-	}
+	return fmt.Errorf("%w: neither tag nor digest is given", errParameter)
 }
 
 // progressSender sends at most ten progress events a second.

@@ -18,8 +18,8 @@ type RepositoryUseItem struct {
 	OnlyHere int64  `json:"only_here"` // bytes that no other repository has
 }
 
-// adminActor is whom the history names for what an administrative command does.
-var adminActor = store.Actor{Name: "admin", Address: "socket"}
+// AdminActor is whom the history names for what an administrative command does.
+var AdminActor = store.Actor{Name: "admin", Address: "socket"}
 
 // tagParameters returns the repository and the tag of a command.
 func tagParameters(r *http.Request) (name oci.Name, tag oci.Tag, err error) {
@@ -58,7 +58,7 @@ func adminUndo(ctx context.Context, st *store.Store, r *http.Request, send func(
 	if err != nil {
 		return err
 	}
-	m, err := st.Undo(ctx, name, tag, adminActor)
+	m, err := st.Undo(ctx, name, tag, AdminActor)
 	if errors.Is(err, store.ErrContentDeleted) {
 		return fmt.Errorf("%w; an older entry of `cubby history %s:%s` may still be there for `cubby restore`", err, name, tag)
 	}
@@ -78,7 +78,7 @@ func adminRestore(ctx context.Context, st *store.Store, r *http.Request, send fu
 	if err != nil {
 		return err
 	}
-	m, err := st.Restore(ctx, name, tag, target, adminActor)
+	m, err := st.Restore(ctx, name, tag, target, AdminActor)
 	if err != nil {
 		return err
 	}

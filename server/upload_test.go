@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -300,15 +301,26 @@ func TestUploadOneAtATime(t *testing.T) {
 		}
 		first <- err
 	}()
-	if _, err := writer.Write([]byte("abc")); err != nil {
+	content := bytes.Repeat([]byte("abc"), 1<<20)
+	if _, err := writer.Write(content); err != nil {
 		t.Fatal(err)
 	}
-	r.want(409, codeBlobUploadInvalid, "PUT", location+"?digest="+sum([]byte("abc")).String(), []byte{})
+	// The first request has the session once some of its bytes are on the disk.
+	deadline := time.Now().Add(10 * time.Second)
+	for received := int64(0); received == 0; {
+		if info, err := os.Stat(filepath.Join(r.store.Dir(), "blobs", ".uploads", path.Base(location))); err == nil {
+			received = info.Size()
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was received")
+		}
+	}
+	r.want(409, codeBlobUploadInvalid, "PUT", location+"?digest="+sum(content).String(), []byte{})
 	writer.Close()
 	if err := <-first; err != nil {
 		t.Fatal(err)
 	}
-	r.want(201, "", "PUT", location+"?digest="+sum([]byte("abc")).String(), []byte{})
+	r.want(201, "", "PUT", location+"?digest="+sum(content).String(), []byte{})
 }
 
 // TestCutPostLeavesNothing: a POST with the whole blob that breaks off has a session nobody knows; it must not stay.

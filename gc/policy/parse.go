@@ -87,7 +87,10 @@ func Parse(text []byte) (p *Policy, warnings []string, err error) {
 	var d document
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
-	if err := decoder.Decode(&d); err != nil && !errors.Is(err, io.EOF) {
+	// A file that is just being written is empty for a moment: it must not end all rules.
+	if err := decoder.Decode(&d); errors.Is(err, io.EOF) {
+		return nil, nil, fmt.Errorf("%w: it is empty; without rules write {}", ErrInvalid)
+	} else if err != nil {
 		return nil, nil, yamlError(err)
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -106,7 +109,10 @@ func Parse(text []byte) (p *Policy, warnings []string, err error) {
 }
 
 // typeName is what the decoder tells about our types, which say nothing to people.
-var typeName = regexp.MustCompile(` (in type|into) (struct \{[^\n]*\}|\S+)`)
+var typeName = regexp.MustCompile(` (in type|into) ((\[\])?struct \{[^\n]*\}|\S+)`)
+
+// wrongKind is how the decoder tells that it wants a list, a mapping or a number.
+var wrongKind = regexp.MustCompile("cannot unmarshal !![a-z]+( `[^`]*`)?")
 
 func yamlError(err error) error {
 	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "unmarshal errors:\n")
@@ -115,6 +121,7 @@ func yamlError(err error) error {
 		line = typeName.ReplaceAllString(strings.TrimSpace(line), "")
 		lines[i] = strings.Replace(line, "field ", "unknown key ", 1)
 		lines[i] = strings.TrimSuffix(lines[i], " not found")
+		lines[i] = wrongKind.ReplaceAllString(lines[i], "this is not what belongs here$1")
 		if strings.Contains(line, "alphabetic or numeric character") || strings.Contains(line, "unknown anchor") {
 			lines[i] += `; a pattern that begins with * must be in quotes: "*"`
 		}

@@ -86,3 +86,8 @@ func first(selectors []Selector, name oci.Name, tag string) string {
 	}
 	return ""
 }
+
+// Counts returns how many rules there are, for people.
+func (p *Policy) Counts() (keep, protected, immutable, retention int) {
+	return len(p.keep), len(p.protected), len(p.immutable), len(p.retention)
+}

@@ -23,10 +23,11 @@ func collectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gc [REPO]",
 		Short: "Remove what nobody refers to",
-		Long: `Remove manifests that lost their last tag more than a week ago and were not used by digest for a month, and blobs that
-no manifest names. Pushes and pulls go on meanwhile. Whatever a tag leads to is never touched.
+		Long: `Remove the tags that the rules of "cubby serve --config FILE" do not keep, if there are any. Then remove manifests that
+lost their last tag more than a week ago and were not used for a month, and blobs that no manifest names. Pushes and
+pulls go on meanwhile. Whatever a tag leads to is never touched.
 
-With --dry-run nothing is removed; the plan is the same. With --now keep times end at once, in REPO or everywhere, and
+With --dry-run nothing is removed; the plan is the same, and tags that a rule keeps are listed too. With --now keep times end at once, in REPO or everywhere, and
 leases of clients that are older than an hour. A server collects by itself every day (serve --gc-every).
 ` + whereHelp + `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it should be, and nothing was removed.`,
@@ -73,11 +74,17 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it s
 }
 
 func printPlanItem(w io.Writer, p *server.PlanItem) {
-	why := p.Why
+	what, bytes, why := p.Repository+"@"+shortDigest(p.Digest), humanize.IBytes(uint64(p.Size)), p.Why
+	if p.Kind == "tag" {
+		what, bytes = p.Repository+":"+p.Tag, "-"
+	}
+	if p.Rule != "" {
+		why = fmt.Sprintf("rule %q: %s", p.Rule, why)
+	}
 	if !p.Until.IsZero() {
 		why += ", kept until " + date(p.Until)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s@%s\t%s\t%s\n", p.Action, p.Kind, p.Repository, shortDigest(p.Digest), humanize.IBytes(uint64(p.Size)), why)
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", p.Action, p.Kind, what, bytes, why)
 }
 
 func printCollected(w io.Writer, c *server.CollectedItem) {
@@ -85,7 +92,11 @@ func printCollected(w io.Writer, c *server.CollectedItem) {
 	if c.DryRun {
 		verb = "Would free"
 	}
-	fmt.Fprintf(w, "%s %s: %d manifests, %d blobs", verb, size(c.Freed), c.Manifests, c.Blobs)
+	fmt.Fprintf(w, "%s %s: ", verb, size(c.Freed))
+	if c.Tags > 0 {
+		fmt.Fprintf(w, "%d tags, ", c.Tags)
+	}
+	fmt.Fprintf(w, "%d manifests, %d blobs", c.Manifests, c.Blobs)
 	if c.Orphans > 0 {
 		fmt.Fprintf(w, ", %d files of interrupted pushes", c.Orphans)
 	}
@@ -111,7 +122,7 @@ func collectLogCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			if !a.json {
-				fmt.Fprintln(out, "STARTED\tTOOK\tBY\tOUTCOME\tFREED\tMANIFESTS\tBLOBS\tREASON")
+				fmt.Fprintln(out, "STARTED\tTOOK\tBY\tOUTCOME\tFREED\tTAGS\tMANIFESTS\tBLOBS\tREASON")
 			}
 			err := a.run(cmd, http.MethodGet, "/gc/log", nil, func(e server.Event) error {
 				if a.json {
@@ -131,5 +142,5 @@ func collectLogCommand() *cobra.Command {
 }
 
 func printRun(w io.Writer, r *store.CollectionRun) {
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", date(r.StartedAt), r.Duration.Round(time.Millisecond), r.Cause, r.Outcome, size(r.Bytes), r.Manifests, r.Blobs, r.Reason)
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", date(r.StartedAt), r.Duration.Round(time.Millisecond), r.Cause, r.Outcome, size(r.Bytes), r.Tags, r.Manifests, r.Blobs, r.Reason)
 }

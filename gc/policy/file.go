@@ -1,0 +1,152 @@
+package policy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// fileMax bounds a file in bytes.
+const fileMax = 1 << 20
+
+// Load reads a policy from a file. An error tells what to do; warnings are for people.
+func Load(path string) (p *Policy, warnings []string, err error) {
+	text, err := read(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	return parseFile(path, text)
+}
+
+func parseFile(path string, text []byte) (*Policy, []string, error) {
+	p, warnings, err := Parse(text)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, warnings, nil
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, fileMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if len(text) > fileMax {
+		return nil, fmt.Errorf("%s: %w: it is larger than %d bytes", path, ErrInvalid, fileMax)
+	}
+	return text, nil
+}
+
+// A File is a policy that is read again when its file changes. What cannot be read or is invalid changes nothing: the
+// policy of before stays in force. It is safe for concurrent use.
+type File struct {
+	path string
+	log  *slog.Logger
+
+	current atomic.Pointer[Policy]
+	problem atomic.Pointer[error] // why what the file says now is not in force; nil when it is
+
+	mu   sync.Mutex
+	text []byte // guarded by mu; as it was last read, valid or not
+}
+
+// Open reads a policy that is to be kept up to date with Watch or Reload.
+func Open(path string, log *slog.Logger) (*File, error) {
+	f := &File{path: path, log: log}
+	var err error
+	if f.text, err = read(path); err != nil {
+		return nil, err
+	}
+	p, warnings, err := parseFile(path, f.text)
+	if err != nil {
+		return nil, err
+	}
+	f.current.Store(p)
+	f.warn(warnings)
+	return f, nil
+}
+
+// Path returns the path of the file.
+func (f *File) Path() string { return f.path }
+
+// Policy returns what is in force.
+func (f *File) Policy() *Policy { return f.current.Load() }
+
+// Problem returns why what the file says now is not in force, or nil.
+func (f *File) Problem() error {
+	if err := f.problem.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Reload reads the file again and tells the log what came of it, if there is something new.
+func (f *File) Reload() (changed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	text, err := read(f.path)
+	before := f.Problem()
+	if err == nil {
+		if bytes.Equal(text, f.text) && !unreadable(before) {
+			return false
+		}
+		f.text = text
+		var p *Policy
+		var warnings []string
+		if p, warnings, err = parseFile(f.path, text); err == nil {
+			f.current.Store(p)
+			f.problem.Store(nil)
+			f.log.Info("configuration taken over", "file", f.path)
+			f.warn(warnings)
+			return true
+		}
+	}
+	f.problem.Store(&err)
+	changed = before == nil || before.Error() != err.Error()
+	if changed {
+		f.log.Error("configuration not taken over, the one before stays in force", "file", f.path, "err", err)
+	}
+	return changed
+}
+
+func (f *File) warn(warnings []string) {
+	for _, w := range warnings {
+		f.log.Warn("configuration", "file", f.path, "warning", w)
+	}
+}
+
+// unreadable reports whether a problem is not about what the file says.
+func unreadable(problem error) bool { return problem != nil && !errors.Is(problem, ErrInvalid) }
+
+// watchEvery is how often the file is looked at.
+const watchEvery = 2 * time.Second
+
+// Watch reads the file again whenever it changes, and when again receives something, until ctx is done.
+func (f *File) Watch(ctx context.Context, again <-chan os.Signal) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again:
+			if !f.Reload() {
+				f.log.Info("configuration read again, it has not changed", "file", f.path, "problem", f.Problem())
+			}
+		case <-tick.C:
+			f.Reload()
+		}
+	}
+}
