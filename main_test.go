@@ -447,7 +447,7 @@ func TestCommands(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
 		"usage": testUsage, "beside and without a server": testBeside, "backup": testBackup, "damage": testDamage,
 		"find store": testFindStore, "owner": testOwner, "refuse": testRefuse, "unwritable": testUnwritable,
-		"volume": testVolume, "long path": testLongPath, "stop": testStop, "second signal": testSecondSignal,
+		"volume": testVolume, "long path": testLongPath, "stop": testStop, "second signal": testSecondSignal, "configuration": testConfiguration, "removal": testRemoval,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -460,7 +460,7 @@ func testUsage(t *testing.T) {
 	for _, line := range []string{
 		"nosuch", "--nosuch", "serve extra", "serve --nosuch", "serve --grace soon", "serve --anonymous maybe", "serve --sparse maybe",
 		"serve --addr here", "serve --log-level loud", "serve --max-manifest 5", "ls a b", "rm", "rm UPPER:tag", "rm a:-", "rm a@sha256:0",
-		"check extra", "backup", "health extra", "health --addr here", "version extra", "completion bash extra",
+		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc a", "config check", "config check a b", "health extra", "health --addr here", "version extra", "completion bash extra",
 	} {
 		cubby(t, strings.Fields(line)...).Want(t, cli.ExitUsage, "cubby: ")
 	}
@@ -813,3 +813,101 @@ func testSecondSignal(t *testing.T) {
 		t.Error(found)
 	}
 }
+
+// testConfiguration: rules from a file decide what a server and a command without one do, also after the file changed.
+func testConfiguration(t *testing.T) {
+	dir, file := process.Dir(t), filepath.Join(process.Dir(t), "cubby.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const retention = `retention: [{name: builds, repositories: "**", tags: "b*", keep: {newest: 1}}]`
+	example, err := filepath.Abs("scripts/cubby.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cubby(t, "config", "check", example).Want(t, 0, "is valid")
+	write("retention: 5\n")
+	cubby(t, "config", "check", file).Want(t, cli.ExitFailed, file, "line 1")
+	cubby(t, "--config", file).WantRefused(t, dir, file, "line 1")
+	write(`immutable: [{name: releases, repositories: "team/*", tags: "v*"}]`)
+	s := cubby(t, "--config", file).Start(t, dir)
+	c := process.NewClient(s.URL)
+	first := c.PushImage(t, "team/app", []string{"v1", "b1", "b2"}, process.RandomBlob(1, 100))
+	c.PushManifest(t, "team/app", first, "v1")
+	second := c.PushImage(t, "team/app", []string{"b3"}, process.RandomBlob(2, 100))
+	refused := c.Want(t, http.StatusConflict, "PUT", "/v2/team/app/manifests/v1", second.Raw, "Content-Type", second.MediaType)
+	if !strings.Contains(string(refused.Body), "DENIED") || !strings.Contains(string(refused.Body), "releases") {
+		t.Errorf("a push over an immutable tag is refused with %s", refused.Body)
+	}
+	c.WantContent(t, "team/app", "v1", first)
+
+	on := func(args ...string) process.Command { return cubby(t, append(args, "--data", dir)...) }
+	// A command looks at the file as it is; in a server it falls back to the rules in force.
+	write(retention)
+	on("gc", "--dry-run").Want(t, 0, `rule "builds"`, "2 tags")
+	write("retention: 5\n")
+	on("gc", "--dry-run").Want(t, 0, `rule "builds"`, "2 tags", "not in force", "line 1")
+	s.Signal(t, syscall.SIGHUP)
+	process.Poll(t, startMax, "the answer to SIGHUP", func() bool { return strings.Contains(s.Log(), "read again") })
+	// Without being asked it notices a change too.
+	write(retention + "\n")
+	process.Poll(t, startMax, "the new rules", func() bool { return strings.Count(s.Log(), "configuration taken over") == 2 })
+	write("retention: 5\n")
+	s.Stop(t)
+	on("gc").Want(t, cli.ExitRefused, "line 1", file)
+	on("restore", "team/app:v1", "--to", second.Digest).Want(t, cli.ExitRefused, "line 1")
+	write(retention)
+	on("gc").Want(t, 0, `rule "builds"`, "2 tags")
+	on("gc", "log").Want(t, 0, "TAGS", "refused", "line 1")
+	on("history", "team/app:b1").Want(t, 0, `rule "builds"`)
+	on("undo", "team/app:b1").Want(t, 0)
+	cubby(t).Start(t, dir).Stop(t) // without --config there are no rules
+	on("gc", "--dry-run").Want(t, 0, "Would free")
+	if r := on("gc", "--dry-run").Run(t); strings.Contains(r.Stdout, "builds") {
+		t.Errorf("rules of a server of before:\n%s", r.Stdout)
+	}
+}
+
+// testRemoval removes tags by pattern, which shows what goes and wants to be told yes.
+func testRemoval(t *testing.T) {
+	dir := process.Dir(t)
+	s := cubby(t).Start(t, dir)
+	c := process.NewClient(s.URL)
+	for i, name := range []string{"team/a", "team/b", "ops/c"} {
+		c.PushImage(t, name, []string{"pr-1", "pr-2", "pr-10", "main"}, process.RandomBlob(byte(i), 100))
+	}
+	on := func(args ...string) process.Command { return cubby(t, append(args, "--data", dir)...) }
+	tags := func(name string) string {
+		var all []string
+		for _, o := range on("ls", "--json", name).Want(t, 0).Objects(t) {
+			all = append(all, o["name"].(string))
+		}
+		return strings.Join(all, " ")
+	}
+	on("rm", "team/*:pr-*", "--keep", "1").Want(t, cli.ExitUsage, "remove  tag  team/a:pr-1", "keep    tag  team/a:pr-10", "--yes")
+	on("rm", "team/*:pr-*", "--keep", "1", "--dry-run").Want(t, 0, "remove  tag  team/b:pr-2", "not among the 1 newest")
+	on("rm", "team/a:main", "--dry-run").Want(t, 0, "remove  tag  team/a:main")
+	on("rm", "team/*:pr-*", "--older", "1d", "--yes").Want(t, 0, "Nothing to remove")
+	if got := tags("team/a"); got != "main pr-1 pr-10 pr-2" {
+		t.Errorf("after previews: %s", got)
+	}
+	if n := len(on("rm", "team/*:pr-*", "--keep", "1", "--json", "--yes").Want(t, 0).Objects(t)); n != 4 {
+		t.Errorf("removed %d tags, want 4", n)
+	}
+	on("rm", "localhost:5000/{team,dev}/b:{pr,x}-*", "--yes").Want(t, 0, "Removed 1 tags")
+	s.Stop(t)
+	on("rm", "ops/c", "--yes").Want(t, 0, "Removed 4 tags")
+	for name, want := range map[string]string{"team/a": "main pr-10", "team/b": "main", "ops/c": ""} {
+		if got := tags(name); got != want {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+	}
+	on("undo", "team/a:pr-1").Want(t, 0)
+	on("check").Want(t, 0, "all is well")
+}
+
+// startMax is how long a server may take to notice something.
+const startMax = 20 * time.Second

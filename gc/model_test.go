@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type model struct {
 
 	manifests map[digest.Digest]*modelManifest
 	tags      map[string]digest.Digest
+	pushed    map[string]time.Time        // when a tag was last pushed
 	blobs     map[digest.Digest]time.Time // when a client was last told that it is here
 	dead      int                         // live objects that collection deleted
 }
@@ -118,7 +120,28 @@ func (m *model) setTag(tagName string, dgst digest.Digest) {
 	}
 	delete(m.tags, tagName)
 	if dgst != "" {
-		m.tags[tagName] = dgst
+		m.tags[tagName], m.pushed[tagName] = dgst, m.now.Truncate(time.Second)
+	}
+}
+
+// modelRules are what the model knows as retain.
+const modelRules = `{protected: [{repositories: "**", tags: t0}], retention: [{repositories: "r[0-9]*[02468]", tags: "t*", keep: {newest: 1, pushed: 4d}}]}`
+
+// retain drops the tags that modelRules drop.
+func (m *model) retain() {
+	if number := m.repo[len(m.repo)-1]; number%2 != 0 || len(m.repo) < 3 {
+		return // the rule is for others
+	}
+	newest := ""
+	for _, tagName := range slices.Sorted(maps.Keys(m.tags)) {
+		if tagName != "t0" && (newest == "" || !m.pushed[tagName].Before(m.pushed[newest])) {
+			newest = tagName
+		}
+	}
+	for tagName := range maps.Clone(m.tags) {
+		if tagName != "t0" && tagName != newest && m.now.Sub(m.pushed[tagName]) >= 4*dayTime {
+			m.setTag(tagName, "")
+		}
 	}
 }
 
@@ -258,6 +281,7 @@ func (m *model) live(ended bool) map[digest.Digest]bool {
 
 // collectAndCompare collects and finds what was live and is gone, and takes over what is gone rightly.
 func (m *model) collectAndCompare(ended bool) {
+	m.retain()
 	live := m.live(ended)
 	before := maps.Clone(m.blobs)
 	q := Request{Cause: "command"}
@@ -273,6 +297,9 @@ func (m *model) collectAndCompare(ended bool) {
 		if item.Repository == name(m.repo) && live[item.Digest] {
 			m.Errorf("live manifest %s is in the plan: %s", item.Digest, item.Why)
 		}
+	}
+	if got, want := m.world.tags(m.repo), strings.Join(slices.Sorted(maps.Keys(m.tags)), " "); got != want {
+		m.Errorf("after collection there are the tags %q, want %q", got, want)
 	}
 	for dgst := range m.manifests {
 		if m.hasManifest(m.repo, dgst) {
@@ -352,16 +379,18 @@ func TestModel(t *testing.T) {
 	for i := range sequences {
 		if i%50 == 0 { // what earlier sequences left behind makes every look slower
 			w = newWorld(t, filepath.Join(dir, strconv.Itoa(i)))
+			w.rules(modelRules)
 		}
 		m := &model{
 			world: w, random: rand.New(rand.NewPCG(seed, uint64(i))), repo: fmt.Sprint("r", i),
-			manifests: make(map[digest.Digest]*modelManifest), tags: make(map[string]digest.Digest), blobs: make(map[digest.Digest]time.Time),
+			manifests: make(map[digest.Digest]*modelManifest), tags: make(map[string]digest.Digest), pushed: make(map[string]time.Time), blobs: make(map[digest.Digest]time.Time),
 		}
 		for range 40 {
 			m.step()
 		}
-		// Two collections after everything's keep time nothing is left but what tags lead to.
-		for range 2 {
+		// The first drops the last tags that rules drop. Two collections after everything's keep time nothing is left
+		// but what tags lead to.
+		for range 3 {
 			m.pass(40 * dayTime)
 			if _, err := ObserveClock(t.Context(), w.st, w, true, true); err != nil {
 				t.Fatal(err)

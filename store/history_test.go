@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -453,5 +454,62 @@ func TestMigrateHistory(t *testing.T) {
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, %v, want %q", query, got, err, want)
 		}
+	}
+}
+
+// TestImmutable: a tag that a rule keeps is pushed again as it is, and moves for nobody; without the tag it can be made.
+func TestImmutable(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	one, two := imageOf(mustPush(t, s, "a", "1")), imageOf(mustPush(t, s, "a", "2"))
+	mustPut(t, s, "a", one, "v1", "latest")
+	mustPut(t, s, "a", two, "latest")
+	s.SetImmutable(func(n oci.Name, v oci.Tag) string {
+		if n == name("a") && v == tag("v1") {
+			return "releases"
+		}
+		return ""
+	})
+	mustPut(t, s, "a", one, "v1")
+	err := put(t, s, "a", two, "other", "v1")
+	if !errors.Is(err, ErrImmutable) {
+		t.Fatalf("another digest: %v", err)
+	}
+	for _, word := range []string{"releases", "v1", sum(one).String()} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not say %s", err, word)
+		}
+	}
+	if at(t, s, "a", "v1") != sum(one) || at(t, s, "a", "other") != "" {
+		t.Error("a refused push left something")
+	}
+	if _, err := s.Restore(t.Context(), name("a"), tag("v1"), mustTarget(t, sum(two).String()), Actor{}); !errors.Is(err, ErrImmutable) {
+		t.Errorf("restore: %v", err)
+	}
+	mustPut(t, s, "a", two, "latest", "v2")
+	if err := s.DeleteTag(t.Context(), name("a"), tag("v1"), Condition{}, Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, s, "a", two, "v1")
+}
+
+// TestSettings: what is remembered is there after a restart, and can be forgotten.
+func TestSettings(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, testingOptions(dir))
+	for _, v := range []string{"one", "two"} {
+		if err := s.SetSetting("config", v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shut(t, s)
+	s = open(t, testingOptions(dir))
+	if v, err := s.Setting(t.Context(), "config"); v != "two" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	if err := s.SetSetting("config", ""); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Setting(t.Context(), "config"); v != "" || err != nil {
+		t.Errorf("after it was forgotten: %q, %v", v, err)
 	}
 }
