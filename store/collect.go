@@ -19,9 +19,6 @@ import (
 // methods carry it out and check each item again in the transaction that removes it. A lease of zero means that nothing
 // is kept for anybody: the operator said so.
 
-// collectTime bounds a transaction of collection: clients' operations queue behind it.
-const collectTime = 5 * time.Millisecond
-
 // A View is a snapshot of everything that collection looks at. It must be short-lived: the WAL cannot shrink meanwhile.
 type View struct {
 	ctx   context.Context
@@ -219,9 +216,8 @@ func (s *Store) CollectManifests(groups [][]UntaggedManifest, lease time.Duratio
 	if err := s.FlushUses(); err != nil {
 		return nil, err
 	}
-	err = s.change(func(t *tx) error {
+	err = s.collectSome(func(t *tx, deadline time.Time) error {
 		removed = nil
-		deadline := time.Now().Add(collectTime)
 		for _, group := range groups {
 			gone, err := t.collectManifests(group, lease)
 			if err != nil {
@@ -296,9 +292,8 @@ func (t *tx) collectable(m UntaggedManifest, members map[int64]bool) (free bool,
 // repository any more are unlinked, paced so that pushes do not feel it.
 func (s *Store) CollectBlobs(ctx context.Context, items []LooseBlob, ended time.Time) (removed []bool, freed int64, err error) {
 	var files []int
-	err = s.change(func(t *tx) error {
+	err = s.collectSome(func(t *tx, deadline time.Time) error {
 		removed, files = nil, nil
-		deadline := time.Now().Add(collectTime)
 		for i, b := range items {
 			// Said while it was named, the promise has no lease yet: now it needs one.
 			if at := s.promises.recent(b.Repository, b.Digest, t.now); at > 0 {

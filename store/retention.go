@@ -118,9 +118,8 @@ func (s *Store) CollectTags(items []TagRemoval) (removed []bool, err error) {
 	if err := s.FlushUses(); err != nil {
 		return nil, err
 	}
-	err = s.change(func(t *tx) error {
+	err = s.collectSome(func(t *tx, deadline time.Time) error {
 		removed = nil
-		deadline := time.Now().Add(collectTime)
 		for _, item := range items {
 			gone, err := t.collectTag(item)
 			if err != nil {

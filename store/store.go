@@ -533,6 +533,14 @@ func (s *Store) change(run func(*tx) error) error {
 	return s.w.do(run)
 }
 
+// collectSome runs an operation of collection, which does as much as it can until a deadline.
+func (s *Store) collectSome(run func(t *tx, deadline time.Time) error) error {
+	if err := s.changeable(); err != nil {
+		return err
+	}
+	return s.w.background(run)
+}
+
 // add runs an operation that stores something new.
 func (s *Store) add(run func(*tx) error) error {
 	if err := s.Writable(); err != nil {

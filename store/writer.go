@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"cubby/store/durable"
 
@@ -100,6 +101,7 @@ type writer struct {
 	queue chan *operation
 
 	failed atomic.Pointer[error] // set once by an I/O error: read-only until restart
+	asked  atomic.Int64          // unix nanoseconds; when the last operation came that was not in the background
 
 	// closing guards the queue: senders hold it shared.
 	closing sync.RWMutex
@@ -119,6 +121,31 @@ func newWriter(pool *sql.DB, log *slog.Logger, now func() int64, probe func() er
 // do runs an operation in the next commit group and returns when it is on disk, or was refused. It cannot be
 // cancelled: the caller may hold a digest's lock, which must cover the commit.
 func (w *writer) do(run func(*tx) error) error {
+	w.asked.Store(time.Now().UnixNano())
+	return w.enqueue(run)
+}
+
+const (
+	// backgroundTime bounds an operation in the background while nobody else has any, backgroundShort while somebody
+	// does: clients' operations queue behind it. Then it also pauses for backgroundPause before the next.
+	backgroundTime  = 5 * time.Millisecond
+	backgroundShort = time.Millisecond
+	backgroundPause = 6 * time.Millisecond
+	// backgroundYield is how long after an operation of somebody else the next is expected.
+	backgroundYield = 200 * time.Millisecond
+)
+
+// background is do for an operation that does as much of its work as it can until a deadline. It gives way to others.
+func (w *writer) background(run func(t *tx, deadline time.Time) error) error {
+	limit := backgroundTime
+	if time.Since(time.Unix(0, w.asked.Load())) < backgroundYield {
+		limit = backgroundShort
+		time.Sleep(backgroundPause)
+	}
+	return w.enqueue(func(t *tx) error { return run(t, time.Now().Add(limit)) })
+}
+
+func (w *writer) enqueue(run func(*tx) error) error {
 	op := &operation{run: run, done: make(chan error, 1)}
 	w.closing.RLock()
 	if w.closed {
