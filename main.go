@@ -4,18 +4,22 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -84,6 +88,9 @@ type settings struct {
 	data        string
 	config      string
 	anonymous   string
+	htpasswd    string
+	adminFile   string
+	proxies     []string
 	sparse      string
 	maxManifest int64
 	noInit      bool
@@ -103,8 +110,9 @@ func serveCommand() *cobra.Command {
 The data directory is --data, else $CUBBY_DATA, else $STATE_DIRECTORY (systemd), else cubby in the user's data home.
 It is made if it does not exist.
 
-Without --anonymous the registry is open to this machine only: requests from a loopback address, to the host
-localhost, that no proxy has touched. Every flag can be given as a variable, --log-level as CUBBY_LOG_LEVEL.
+On a loopback address and without users the registry is open to this machine only: requests from a loopback address, to
+the host localhost, that no proxy has touched. With users everyone must log in, but for what --anonymous allows. On any
+other address without users, a user admin is made; its password is in admin-password in the data directory. Every flag can be given as a variable, --log-level as CUBBY_LOG_LEVEL.
 
 Exit codes: 0 stopped, 1 failed or refused to start, 2 wrong usage.`,
 		Args: cobra.NoArgs,
@@ -120,7 +128,10 @@ Exit codes: 0 stopped, 1 failed or refused to start, 2 wrong usage.`,
 	f.StringArrayVar(&c.addrs, "addr", []string{"localhost:5000"}, "listen on `HOST:PORT`; repeat for more, localhost is 127.0.0.1 and ::1, port 0 is any free one")
 	f.StringVar(&c.data, "data", "", "keep everything in `DIR`")
 	f.StringVar(&c.config, "config", "", "read retention rules, keep times and immutable tags from `FILE`, and again when it changes or on SIGHUP")
-	f.StringVar(&c.anonymous, "anonymous", "none", "what others than this machine may do without logging in: none, pull or push (`WHAT`)")
+	f.StringVar(&c.anonymous, "anonymous", "", "what everybody may do without logging in: none, pull or push (`WHAT`); not given, as \"cubby anonymous\" says")
+	f.StringVar(&c.htpasswd, "htpasswd", "", "let the users of `FILE` log in too, which may do everything but administer; read again when it changes")
+	f.StringVar(&c.adminFile, "admin-password-file", "", "take the password of the first user, admin, from `FILE`")
+	f.StringArrayVar(&c.proxies, "trusted-proxy", nil, "believe proxies in this `NETWORK` when they say for whom they ask; repeat for more")
 	f.StringVar(&c.sparse, "sparse", "index", "accept manifests whose content is missing: none, index or all (`KIND`)")
 	f.Int64Var(&c.maxManifest, "max-manifest", server.DefaultMaxManifest, "largest manifest in `BYTES`, at least the default")
 	f.BoolVar(&c.noInit, "no-init", false, "refuse to make a new store")
@@ -136,7 +147,12 @@ func serve(ctx context.Context, c settings) error {
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
 		return &cli.ExitError{Code: cli.ExitUsage, Err: fmt.Errorf("log level %q is not debug, info, warn or error", c.logLevel)}
 	}
-	anonymous, err := auth.ParseAnonymous(c.anonymous)
+	if c.anonymous != "" {
+		if _, err := auth.ParseAnonymous(c.anonymous); err != nil {
+			return &cli.ExitError{Code: cli.ExitUsage, Err: err}
+		}
+	}
+	proxies, err := parseNetworks(c.proxies)
 	if err != nil {
 		return &cli.ExitError{Code: cli.ExitUsage, Err: err}
 	}
@@ -165,6 +181,15 @@ func serve(ctx context.Context, c settings) error {
 		return err
 	}
 
+	var htpasswd func() map[string]string
+	if c.htpasswd != "" {
+		file, err := auth.OpenHtpasswd(c.htpasswd, log)
+		if err != nil {
+			return err
+		}
+		htpasswd = file.Users
+	}
+
 	// Listen first: a taken port must not touch the data directory.
 	listeners, err := server.Listen(ctx, c.addrs)
 	if err != nil {
@@ -188,8 +213,13 @@ func serve(ctx context.Context, c settings) error {
 	if err := rules.inForce(st, c.readOnly); err != nil {
 		return errors.Join(err, st.Close())
 	}
+	first, err := c.access(ctx, st, listeners, htpasswd)
+	if err != nil {
+		return errors.Join(err, st.Close())
+	}
+	guard := auth.New(auth.Options{Store: st, Htpasswd: htpasswd, Proxies: proxies, Log: log})
 	srv := server.New(server.Config{
-		Store: st, Policy: auth.Policy{Anonymous: anonymous}, Log: log, MaxManifest: c.maxManifest, Sparse: sparse, Version: version,
+		Store: st, Guard: guard, Log: log, MaxManifest: c.maxManifest, Sparse: sparse, Version: version,
 	})
 	admin, err := server.ListenAdmin(dir)
 	if err != nil {
@@ -199,8 +229,11 @@ func serve(ctx context.Context, c settings) error {
 		log.Info("serving", "addr", l.Addr().String(), "data", dir, "version", version)
 	}
 	_ = buffer.Flush() // scripts wait for the address
+	if first != "" {
+		log.Warn("first start on a network, user admin made; see its password in the file until you change it", "file", filepath.Join(dir, store.FileAdminPassword))
+	}
 	if onTerminal {
-		startText(ctx, os.Stderr, listeners, st, anonymous, c.readOnly)
+		startText(ctx, os.Stderr, listeners, st, guard, first, c.readOnly)
 	}
 	collector := gc.NewCollector(st, log)
 	collector.Policy = rules.read
@@ -217,6 +250,130 @@ func serve(ctx context.Context, c settings) error {
 	stopBackground()
 	working.Wait()
 	return errors.Join(err, st.Close())
+}
+
+func parseNetworks(texts []string) (networks []netip.Prefix, err error) {
+	for _, text := range texts {
+		n, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			n, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("trusted-proxy %q is no network such as 192.0.2.0/24", text)
+		}
+		networks = append(networks, n.Masked())
+	}
+	return networks, nil
+}
+
+// settingAnonymous is where the store remembers what --anonymous of the last start set.
+const settingAnonymous = "anonymous"
+
+// access settles who may do what before anybody is served. On a network somebody must be able to log in: if nobody is, it
+// makes the user admin, and returns its password if it was made up.
+func (c settings) access(ctx context.Context, st *store.Store, listeners []net.Listener, htpasswd func() map[string]string) (password string, err error) {
+	by := store.Actor{Name: "serve", Address: "command line"}
+	if err := c.setAnonymous(ctx, st, by); err != nil || c.readOnly {
+		return "", err
+	}
+	if err := st.SetSetting(server.SettingHost, clientHost(listeners)); err != nil {
+		return "", err
+	}
+	if len(st.Access().Users) > 0 || htpasswd != nil && len(htpasswd()) > 0 || allLoopback(listeners) {
+		return "", nil
+	}
+	if c.adminFile != "" {
+		text, err := os.ReadFile(c.adminFile)
+		if err != nil {
+			return "", fmt.Errorf("admin-password-file: %w", err)
+		}
+		password = strings.TrimRight(string(text), "\r\n")
+	} else {
+		password = strings.ToLower(rand.Text()[:20])
+		// The file first: a user whose password nobody knows is none.
+		if err := st.WriteAdminPassword(password); err != nil {
+			return "", err
+		}
+	}
+	hash, err := auth.HashPassword(password)
+	if err != nil {
+		return "", fmt.Errorf("password of admin: %w", err)
+	}
+	all, err := oci.ParseGlob("**")
+	if err != nil {
+		return "", err
+	}
+	if err := st.AddUser(ctx, store.FirstUser, hash, []store.Grant{{Repositories: all, Actions: store.ActionAdmin}}, by); err != nil {
+		return "", err
+	}
+	if c.adminFile != "" {
+		return "", nil
+	}
+	return password, nil
+}
+
+// setAnonymous makes --anonymous what everybody may do to all repositories. When it is not given any more, what it set
+// ends, unless it was changed meanwhile.
+func (c settings) setAnonymous(ctx context.Context, st *store.Store, by store.Actor) error {
+	all, err := oci.ParseGlob("**")
+	if err != nil {
+		return err
+	}
+	now := store.Actions(0)
+	for _, g := range st.Access().Anonymous {
+		if g.Repositories == all {
+			now = g.Actions
+		}
+	}
+	before, err := st.Setting(ctx, settingAnonymous)
+	if err != nil {
+		return err
+	}
+	want := now
+	if c.anonymous != "" {
+		if want, err = auth.ParseAnonymous(c.anonymous); err != nil {
+			return err
+		}
+	} else if before != "" && before == now.String() {
+		want = 0
+	}
+	if want != now {
+		if err := st.SetAnonymous(ctx, store.Grant{Repositories: all, Actions: want}, by); err != nil {
+			return err
+		}
+	}
+	remember := ""
+	if c.anonymous != "" {
+		remember = want.String()
+	}
+	if c.readOnly || remember == before {
+		return nil
+	}
+	return st.SetSetting(settingAnonymous, remember)
+}
+
+func allLoopback(listeners []net.Listener) bool {
+	return !slices.ContainsFunc(listeners, func(l net.Listener) bool {
+		addr, ok := l.Addr().(*net.TCPAddr)
+		return !ok || !addr.IP.IsLoopback()
+	})
+}
+
+// clientHost returns HOST:PORT as clients write it.
+func clientHost(listeners []net.Listener) string {
+	host, port, err := net.SplitHostPort(listeners[0].Addr().String())
+	if err != nil {
+		return listeners[0].Addr().String()
+	}
+	switch ip := net.ParseIP(host); {
+	case ip != nil && ip.IsLoopback():
+		host = "localhost"
+	case ip != nil && ip.IsUnspecified():
+		if name, err := os.Hostname(); err == nil {
+			host = name
+		}
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // rules are what --config names; without it there are none.
@@ -493,13 +650,16 @@ func run(ctx context.Context, log *slog.Logger, srv *server.Tracker, listeners [
 }
 
 // startText tells a person at a terminal what runs, who may use it, and how to begin.
-func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *store.Store, anonymous auth.Anonymous, readOnly bool) {
+func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *store.Store, guard *auth.Guard, password string, readOnly bool) {
 	host := listeners[0].Addr().String()
 	if h, port, err := net.SplitHostPort(host); err == nil && (h == "127.0.0.1" || h == "::1" || h == "::" || h == "0.0.0.0") {
 		host = "localhost:" + port
 	}
 	free, _ := st.Space()
-	fmt.Fprintf(w, "\nCubby %s at http://%s\nData in %s, %s free\n%s.\n", version, host, st.Dir(), humanize.IBytes(uint64(free)), anonymous.Describe(readOnly))
+	fmt.Fprintf(w, "\nCubby %s at http://%s\nData in %s, %s free\n%s.\n", version, host, st.Dir(), humanize.IBytes(uint64(free)), guard.Describe(readOnly))
+	if password != "" {
+		fmt.Fprintf(w, "\nLog in as admin with the password %s\n(kept in %s until you change it: cubby user passwd admin)\n", password, filepath.Join(st.Dir(), store.FileAdminPassword))
+	}
 	names, err := st.Names(ctx, "", 1)
 	switch {
 	case readOnly:

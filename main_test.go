@@ -330,7 +330,7 @@ var arrows = map[string][]string{
 	"":              {"server", "server/auth", "server/cli", "web", "gc", "gc/policy", "store", "store/oci"}, // it wires, so it names their types
 	"server":        {"server/auth", "store", "store/oci"},
 	"server/auth":   {"store", "store/oci"},
-	"server/cli":    {"server", "store", "store/oci"},
+	"server/cli":    {"server", "server/auth", "store", "store/oci"},
 	"web":           {"web/layer", "store", "store/oci"},
 	"web/layer":     {},
 	"gc":            {"gc/policy", "store", "store/oci"},

@@ -189,7 +189,7 @@ func (m *model) step() {
 		}
 	case 11:
 		dgst := m.pickBlob()
-		if err := m.st.DeleteBlob(ctx, name(m.repo), dgst); err == nil {
+		if err := m.st.DeleteBlob(ctx, name(m.repo), dgst, store.Actor{}); err == nil {
 			delete(m.blobs, dgst)
 		}
 	case 12:

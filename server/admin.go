@@ -28,6 +28,10 @@ type Event struct {
 	Move          *store.TagMove       `json:"move,omitempty"`
 	DiskUse       *store.DiskUse       `json:"disk_use,omitempty"`
 	RepositoryUse *RepositoryUseItem   `json:"repository_use,omitempty"`
+	User          *UserItem            `json:"user,omitempty"`
+	Grant         *GrantItem           `json:"grant,omitempty"`
+	Token         *TokenItem           `json:"token,omitempty"`
+	Audit         *store.AuditEntry    `json:"audit,omitempty"`
 	// Note is a sentence for people, such as why a command waits.
 	Note     string      `json:"note,omitempty"`
 	Progress *Progress   `json:"progress,omitempty"`
@@ -147,6 +151,9 @@ func Admin(st *store.Store, more map[string]AdminFunc) http.Handler {
 	handle("POST /undo", adminUndo)
 	handle("POST /restore", adminRestore)
 	handle("GET /du", adminDiskUse)
+	for pattern, run := range accessCommands {
+		handle(pattern, run)
+	}
 	return mux
 }
 

@@ -5,7 +5,7 @@ import (
 	"net/http"
 	"time"
 
-	"cubby/server/auth"
+	"cubby/store"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -16,7 +16,7 @@ const immutable = "private, max-age=31536000, immutable"
 // getBlob serves GET and HEAD (end-2), with ranges. Both open the file, so that they never disagree.
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, rt route) error {
 	// To someone who may push, "it is here" is a promise that the push can go on without it.
-	mayPush := s.policy.Authorize(s.policy.Identify(r), auth.Push, rt.name) == nil
+	mayPush := rt.who.May(store.ActionPush, rt.name)
 	b, err := s.store.OpenBlob(r.Context(), rt.name, rt.digest, r.Method == http.MethodHead && mayPush)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (w *rangeWriter) ReadFrom(r io.Reader) (int64, error) {
 
 // deleteBlob serves end-10.
 func (s *Server) deleteBlob(w http.ResponseWriter, r *http.Request, rt route) error {
-	if err := s.store.DeleteBlob(r.Context(), rt.name, rt.digest); err != nil {
+	if err := s.store.DeleteBlob(r.Context(), rt.name, rt.digest, rt.who.Actor()); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)

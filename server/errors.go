@@ -82,7 +82,17 @@ var table = []struct {
 	{store.ErrContentDeleted, http.StatusNotFound, codeManifestUnknown},
 	{store.ErrImmutable, http.StatusConflict, codeDenied},
 	{auth.ErrUnauthorized, http.StatusUnauthorized, codeUnauthorized},
+	{auth.ErrCredentials, http.StatusUnauthorized, codeUnauthorized},
+	{auth.ErrSlowDown, http.StatusTooManyRequests, codeTooManyRequests},
 	{auth.ErrDenied, http.StatusForbidden, codeDenied},
+	{store.ErrOverwrite, http.StatusForbidden, codeDenied},
+	{store.ErrUserUnknown, http.StatusNotFound, codeUnsupported},
+	{store.ErrUserExists, http.StatusConflict, codeUnsupported},
+	{store.ErrUserInvalid, http.StatusBadRequest, codeUnsupported},
+	{store.ErrActionsInvalid, http.StatusBadRequest, codeUnsupported},
+	{store.ErrGrantUnknown, http.StatusNotFound, codeUnsupported},
+	{store.ErrTokenUnknown, http.StatusNotFound, codeUnsupported},
+	{oci.ErrGlobInvalid, http.StatusBadRequest, codeUnsupported},
 	{errPathUnknown, http.StatusNotFound, codeUnsupported},
 	{errMethod, http.StatusMethodNotAllowed, codeUnsupported},
 	{errParameter, http.StatusBadRequest, codeUnsupported},
@@ -129,9 +139,6 @@ func translate(err error) (status int, entries []apiError, internal bool) {
 // writeError answers a request with an error, and logs it if somebody should look. Nothing of the body may have been
 // sent yet.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	if unknown, ok := errors.AsType[*store.NameUnknownError](err); ok && r.Method != http.MethodHead {
-		err = s.suggest(r, unknown)
-	}
 	status, entries, internal := translate(err)
 	switch {
 	case r.Context().Err() != nil || errors.Is(err, context.Canceled):
@@ -141,14 +148,15 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	h := w.Header()
 	switch status {
-	case http.StatusUnauthorized:
-		h.Set(headerWWWAuthenticate, `Basic realm="cubby", charset="UTF-8"`)
 	case http.StatusMethodNotAllowed:
 		if h.Get(headerAllow) == "" {
 			h.Set(headerAllow, strings.Join(allowedMethods(strings.TrimPrefix(r.URL.Path, "/v2/")), ", "))
 		}
 	case http.StatusTooManyRequests:
 		h.Set(headerRetryAfter, "60")
+		if slow, ok := errors.AsType[*auth.SlowDownError](err); ok {
+			h.Set(headerRetryAfter, strconv.Itoa(int(slow.After.Seconds())+1))
+		}
 	}
 	if offset, ok := errors.AsType[*store.OffsetError](err); ok {
 		h.Set(headerRange, uploadRange(offset.Offset))
@@ -169,11 +177,8 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // suggest adds the nearest names that exist and that the client may see.
-func (s *Server) suggest(r *http.Request, unknown *store.NameUnknownError) error {
-	who := s.policy.Identify(r)
-	near, err := s.store.Nearest(r.Context(), unknown.Name, func(name oci.Name) bool {
-		return s.policy.Authorize(who, auth.Pull, name) == nil
-	})
+func (s *Server) suggest(ctx context.Context, who *auth.Principal, unknown *store.NameUnknownError) error {
+	near, err := s.store.Nearest(ctx, unknown.Name, who.Sees)
 	if err != nil || len(near) == 0 {
 		return unknown
 	}

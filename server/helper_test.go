@@ -33,7 +33,7 @@ func newRegistry(t *testing.T, change ...func(*Config)) *registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Store: st, Policy: auth.Policy{Anonymous: auth.AnonymousNone}}
+	c := Config{Store: st, Guard: auth.New(auth.Options{Store: st})}
 	for _, f := range change {
 		f(&c)
 	}
@@ -57,6 +57,27 @@ func newRegistry(t *testing.T, change ...func(*Config)) *registry {
 		}
 	})
 	return r
+}
+
+// anonymous lets everybody do something in the repositories of a pattern: none, pull or push.
+func (r *registry) anonymous(what, pattern string) {
+	r.t.Helper()
+	actions, err := auth.ParseAnonymous(what)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.store.SetAnonymous(r.t.Context(), store.Grant{Repositories: glob(r.t, pattern), Actions: actions}, store.Actor{}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func glob(t *testing.T, pattern string) oci.Glob {
+	t.Helper()
+	g, err := oci.ParseGlob(pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
 }
 
 // An answer is a response whose body has been read.

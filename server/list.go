@@ -1,11 +1,14 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+
+	"cubby/server/auth"
 
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -87,19 +90,15 @@ func (s *Server) listTags(w http.ResponseWriter, r *http.Request, rt route) erro
 }
 
 // listRepositories serves the catalog: repositories that hold a manifest.
-func (s *Server) listRepositories(w http.ResponseWriter, r *http.Request, _ route) error {
+func (s *Server) listRepositories(w http.ResponseWriter, r *http.Request, rt route) error {
 	query := r.URL.Query()
 	n, err := pageSize(query)
 	if err != nil {
 		return err
 	}
-	found, err := s.store.Names(r.Context(), query.Get("last"), n+1)
+	names, err := s.visibleNames(r.Context(), rt.who, query.Get("last"), n+1)
 	if err != nil {
 		return err
-	}
-	names := make([]string, len(found))
-	for i, name := range found {
-		names[i] = name.String()
 	}
 	names, more := cut(names, n)
 	if more && n > 0 {
@@ -108,6 +107,28 @@ func (s *Server) listRepositories(w http.ResponseWriter, r *http.Request, _ rout
 	return writeJSON(w, "application/json", struct {
 		Repositories []string `json:"repositories"`
 	}{names})
+}
+
+// visibleNames returns at most n names of repositories that the principal may see, in byte order after last.
+func (s *Server) visibleNames(ctx context.Context, who *auth.Principal, last string, n int) (names []string, err error) {
+	for {
+		page, err := s.store.Names(ctx, last, max(n, 100))
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range page {
+			last = name.String()
+			if who.Sees(name) {
+				names = append(names, last)
+			}
+			if len(names) == n {
+				return names, nil
+			}
+		}
+		if len(page) < max(n, 100) {
+			return names, nil
+		}
+	}
 }
 
 // referrersMax bounds a page of referrers, whose entries are larger than names.

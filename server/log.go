@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"cubby/server/auth"
 )
 
 const (
@@ -25,6 +27,7 @@ type recorder struct {
 	control *http.ResponseController
 	status  int
 	bytes   int64
+	who     *auth.Principal // nil until it is known, and where nobody asks
 }
 
 func newRecorder(w http.ResponseWriter) *recorder {
@@ -145,22 +148,16 @@ func (s *Server) logRequest(rec *recorder, r *http.Request, d time.Duration, pan
 	}
 	attrs := []slog.Attr{
 		slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", rec.status),
-		slog.Int64("bytes", rec.bytes), slog.String("dur", d.Round(time.Microsecond).String()), slog.String("addr", clientAddress(r)),
+		slog.Int64("bytes", rec.bytes), slog.String("dur", d.Round(time.Microsecond).String()), slog.String("addr", s.guard.Address(r)),
 		slog.String("client", r.UserAgent()),
+	}
+	if rec.who != nil && rec.who.Known() {
+		attrs = append(attrs, slog.String("user", rec.who.Name))
 	}
 	if r.URL.RawQuery != "" && strings.HasPrefix(r.URL.Path, "/v2/") {
 		attrs = append(attrs, slog.String("query", r.URL.RawQuery))
 	}
 	s.log.LogAttrs(ctx, level, "request", attrs...)
-}
-
-// clientAddress returns the IP address of the peer.
-func clientAddress(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return r.RemoteAddr
-	}
-	return host
 }
 
 // A LogBuffer collects log lines and writes them together, at most a quarter of a second late: a write(2) for each

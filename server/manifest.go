@@ -59,10 +59,6 @@ func conditionOf(r *http.Request) store.Condition {
 	return store.Condition{Match: etagList(r.Header.Values(headerIfMatch)), NoneMatch: etagList(r.Header.Values(headerIfNoneMatch))}
 }
 
-func (s *Server) actorOf(r *http.Request) store.Actor {
-	return store.Actor{Name: s.policy.Identify(r).Name, Address: clientAddress(r)}
-}
-
 // putManifest serves end-7a and end-7b.
 func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	tags, err := tagsOf(r, rt.ref)
@@ -89,7 +85,8 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, rt route) e
 		return err
 	}
 	missing, err := s.store.PutManifest(r.Context(), store.ManifestPut{
-		Name: rt.name, Digest: dgst, Manifest: m, Tags: tags, Sparse: s.sparse, Condition: conditionOf(r), By: s.actorOf(r),
+		Name: rt.name, Digest: dgst, Manifest: m, Tags: tags, Sparse: s.sparse, Condition: conditionOf(r),
+		NoOverwrite: !rt.who.May(store.ActionOverwrite, rt.name), By: rt.who.Actor(),
 	})
 	if err != nil {
 		return err
@@ -146,9 +143,9 @@ func joinTags(tags []oci.Tag) string {
 func (s *Server) deleteManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	var err error
 	if rt.ref.IsDigest() {
-		err = s.store.DeleteManifest(r.Context(), rt.name, rt.ref.Digest, conditionOf(r), s.actorOf(r))
+		err = s.store.DeleteManifest(r.Context(), rt.name, rt.ref.Digest, conditionOf(r), rt.who.Actor())
 	} else {
-		err = s.store.DeleteTag(r.Context(), rt.name, rt.ref.Tag, conditionOf(r), s.actorOf(r))
+		err = s.store.DeleteTag(r.Context(), rt.name, rt.ref.Tag, conditionOf(r), rt.who.Actor())
 	}
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package server
 import (
 	"strings"
 
+	"cubby/server/auth"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
@@ -29,6 +30,8 @@ type route struct {
 	ref      oci.Reference // resourceManifest
 	digest   digest.Digest // resourceBlob, resourceReferrers
 	upload   string        // resourceUpload
+
+	who *auth.Principal // who is asking; set by serveAPI
 }
 
 // parsePath parses what stands behind /v2/. It reads from the right, because a repository name may hold any of the

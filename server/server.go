@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -52,7 +53,7 @@ const DefaultMaxManifest = 4 << 20
 // A Config says what a server serves and to whom.
 type Config struct {
 	Store       *store.Store
-	Policy      auth.Policy
+	Guard       *auth.Guard
 	Log         *slog.Logger // nil: silent
 	MaxManifest int64        // bytes; 0: DefaultMaxManifest
 	Sparse      store.Sparse // "": store.SparseIndex
@@ -62,7 +63,7 @@ type Config struct {
 // A Server answers HTTP requests. It is safe for concurrent use.
 type Server struct {
 	store       *store.Store
-	policy      auth.Policy
+	guard       *auth.Guard
 	log         *slog.Logger
 	maxManifest int64
 	sparse      store.Sparse
@@ -70,6 +71,8 @@ type Server struct {
 
 	router *httprouter.Router
 	origin *http.CrossOriginProtection
+
+	warnProxy sync.Once
 
 	parsing chan struct{} // holds a token for each manifest being parsed, which takes some times its size of memory
 }
@@ -86,7 +89,7 @@ type endpoint struct {
 // endpoints are all that the API does. What is not here does not exist: 405.
 var endpoints = map[resource]map[string]endpoint{
 	resourceBase:      {http.MethodGet: {auth.Ping, (*Server).ping}},
-	resourceCatalog:   {http.MethodGet: {auth.Pull, (*Server).listRepositories}},
+	resourceCatalog:   {http.MethodGet: {auth.List, (*Server).listRepositories}},
 	resourceTags:      {http.MethodGet: {auth.Pull, (*Server).listTags}},
 	resourceReferrers: {http.MethodGet: {auth.Pull, (*Server).listReferrers}},
 	resourceBlob: {
@@ -110,7 +113,7 @@ var endpoints = map[resource]map[string]endpoint{
 // New returns a server over an open store, which the caller closes after the last request.
 func New(c Config) *Server {
 	s := &Server{
-		store: c.Store, policy: c.Policy, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version,
+		store: c.Store, guard: c.Guard, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version,
 		parsing: make(chan struct{}, 4),
 	}
 	if s.log == nil {
@@ -146,6 +149,8 @@ func (s *Server) routes() *httprouter.Router {
 		router.Handle(method, "/-/healthz", s.healthz)
 		router.Handle(method, "/-/readyz", s.readyz)
 	}
+	router.GET(tokenPath, s.token)
+	router.POST(tokenPath, s.token)
 	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, fmt.Errorf("%w: %s", errPathUnknown, r.URL.Path))
 	})
@@ -206,13 +211,29 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 		s.writeError(w, r, fmt.Errorf("%w: the API is not for web pages", errCrossOrigin))
 		return
 	}
-	if err := s.policy.Authorize(s.policy.Identify(r), e.action, rt.name); err != nil {
-		s.writeError(w, r, err)
+	who, err := s.guard.Identify(r)
+	rt.who = who
+	if rec, ok := w.(*recorder); ok {
+		rec.who = who
+	}
+	if err == nil {
+		if err = s.guard.Authorize(who, e.action, rt.name); err != nil {
+			s.guard.Denied(who, r, rt.name)
+		}
+	}
+	if err == nil {
+		err = e.handle(s, w, r, rt)
+	}
+	if err == nil {
 		return
 	}
-	if err := e.handle(s, w, r, rt); err != nil {
-		s.writeError(w, r, err)
+	if unknown, ok := errors.AsType[*store.NameUnknownError](err); ok && r.Method != http.MethodHead {
+		err = s.suggest(r.Context(), who, unknown)
 	}
+	if errors.Is(err, auth.ErrUnauthorized) || errors.Is(err, auth.ErrCredentials) {
+		s.challenge(w, r, who, e.action, rt.name)
+	}
+	s.writeError(w, r, err)
 }
 
 func quoteMethod(method string) string { return fmt.Sprintf("%.20s", method) }

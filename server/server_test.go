@@ -111,7 +111,9 @@ func TestErrorTable(t *testing.T) {
 		store.ErrNameUnknown, store.ErrBlobUnknown, store.ErrManifestUnknown, store.ErrManifestBlobUnknown, store.ErrUploadUnknown,
 		store.ErrUploadBusy, store.ErrUploadsTooMany, store.ErrRangeInvalid, store.ErrDigestMismatch, store.ErrSizeMismatch, store.ErrInUse,
 		store.ErrPrecondition, store.ErrFull, store.ErrReadOnly, oci.ErrNameInvalid, oci.ErrTagInvalid, oci.ErrDigestInvalid, oci.ErrManifestInvalid,
-		store.ErrTarget, store.ErrHistoryUnknown, store.ErrContentDeleted, auth.ErrUnauthorized, auth.ErrDenied,
+		store.ErrTarget, store.ErrHistoryUnknown, store.ErrContentDeleted, store.ErrImmutable, store.ErrOverwrite,
+		store.ErrUserUnknown, store.ErrUserExists, store.ErrUserInvalid, store.ErrActionsInvalid, store.ErrGrantUnknown, store.ErrTokenUnknown,
+		oci.ErrGlobInvalid, auth.ErrUnauthorized, auth.ErrCredentials, auth.ErrSlowDown, auth.ErrDenied,
 	} {
 		if _, _, internal := translate(fmt.Errorf("wrapped: %w", err)); internal {
 			t.Errorf("%v has no row", err)
@@ -178,28 +180,29 @@ func TestNearestName(t *testing.T) {
 func TestLocalOnly(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
-		anonymous auth.Anonymous
+		anonymous string
 		headers   []string
 		pull      int
 		push      int
 		delete    int
 	}{
-		{"this machine", auth.AnonymousNone, nil, 200, 202, 202},
-		{"localhost", auth.AnonymousNone, []string{"Host", "localhost:5000"}, 200, 202, 202},
-		{"other loopback address", auth.AnonymousNone, []string{"Host", "127.1.2.3:5000"}, 200, 202, 202},
-		{"IPv6", auth.AnonymousNone, []string{"Host", "[::1]:5000"}, 200, 202, 202},
-		{"DNS rebinding", auth.AnonymousNone, []string{"Host", "evil.example:5000"}, 401, 401, 401},
-		{"looks like localhost", auth.AnonymousNone, []string{"Host", "localhost.evil.example"}, 401, 401, 401},
-		{"LAN address", auth.AnonymousNone, []string{"Host", "192.0.2.7:5000"}, 401, 401, 401},
-		{"proxy, X-Forwarded-For", auth.AnonymousNone, []string{"X-Forwarded-For", "127.0.0.1"}, 401, 401, 401},
-		{"proxy, X-Forwarded-Host", auth.AnonymousNone, []string{"X-Forwarded-Host", "localhost"}, 401, 401, 401},
-		{"proxy, Forwarded", auth.AnonymousNone, []string{"Forwarded", "for=127.0.0.1"}, 401, 401, 401},
-		{"proxy, Via", auth.AnonymousNone, []string{"Via", "1.1 proxy"}, 401, 401, 401},
-		{"anonymous pull", auth.AnonymousPull, []string{"Host", "nas:5000"}, 200, 401, 401},
-		{"anonymous push", auth.AnonymousPush, []string{"Host", "nas:5000"}, 200, 202, 401},
+		{"this machine", "none", nil, 200, 202, 202},
+		{"localhost", "none", []string{"Host", "localhost:5000"}, 200, 202, 202},
+		{"other loopback address", "none", []string{"Host", "127.1.2.3:5000"}, 200, 202, 202},
+		{"IPv6", "none", []string{"Host", "[::1]:5000"}, 200, 202, 202},
+		{"DNS rebinding", "none", []string{"Host", "evil.example:5000"}, 401, 401, 401},
+		{"looks like localhost", "none", []string{"Host", "localhost.evil.example"}, 401, 401, 401},
+		{"LAN address", "none", []string{"Host", "192.0.2.7:5000"}, 401, 401, 401},
+		{"proxy, X-Forwarded-For", "none", []string{"X-Forwarded-For", "127.0.0.1"}, 401, 401, 401},
+		{"proxy, X-Forwarded-Host", "none", []string{"X-Forwarded-Host", "localhost"}, 401, 401, 401},
+		{"proxy, Forwarded", "none", []string{"Forwarded", "for=127.0.0.1"}, 401, 401, 401},
+		{"proxy, Via", "none", []string{"Via", "1.1 proxy"}, 401, 401, 401},
+		{"anonymous pull", "pull", []string{"Host", "nas:5000"}, 200, 401, 401},
+		{"anonymous push", "push", []string{"Host", "nas:5000"}, 200, 202, 401},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRegistry(t, func(c *Config) { c.Policy.Anonymous = tt.anonymous })
+			r := newRegistry(t)
+			r.anonymous(tt.anonymous, "**")
 			r.pushImage("a", "1", "x", "")
 			get := r.want(tt.pull, "", "GET", "/v2/a/manifests/1", nil, tt.headers...)
 			if tt.pull == 401 {

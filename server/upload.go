@@ -10,15 +10,11 @@ import (
 	"regexp"
 	"strconv"
 
-	"cubby/server/auth"
 	"cubby/store"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
 )
-
-// principalOf names the owner of an upload session.
-func (s *Server) principalOf(r *http.Request) string { return s.policy.Identify(r).Name }
 
 // postUpload serves end-4a, end-4b, end-4c and end-11.
 func (s *Server) postUpload(w http.ResponseWriter, r *http.Request, rt route) error {
@@ -39,7 +35,7 @@ func (s *Server) postUpload(w http.ResponseWriter, r *http.Request, rt route) er
 			return err
 		}
 	}
-	id, err := s.store.StartUpload(rt.name, s.principalOf(r), algorithm)
+	id, err := s.store.StartUpload(rt.name, rt.who.Name, algorithm)
 	if err != nil {
 		return err
 	}
@@ -53,7 +49,7 @@ func (s *Server) postBlob(w http.ResponseWriter, r *http.Request, rt route, para
 	if err != nil {
 		return err
 	}
-	who := s.principalOf(r)
+	who := rt.who.Name
 	id, err := s.store.StartUpload(rt.name, who, dgst.Algorithm())
 	if err != nil {
 		return err
@@ -86,9 +82,8 @@ func (s *Server) mountBlob(w http.ResponseWriter, r *http.Request, rt route, que
 	} else if candidates, err = s.store.BlobRepositories(r.Context(), dgst, 100); err != nil {
 		return false, err
 	}
-	who := s.policy.Identify(r)
 	for _, from := range candidates {
-		if s.policy.Authorize(who, auth.Pull, from) != nil {
+		if !rt.who.May(store.ActionPull, from) {
 			continue
 		}
 		switch err := s.store.MountBlob(r.Context(), from, rt.name, dgst); {
@@ -108,7 +103,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, rt route) e
 	if err != nil {
 		return err
 	}
-	size, err := s.store.WriteUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, body)
+	size, err := s.store.WriteUpload(r.Context(), rt.name, rt.who.Name, rt.upload, start, body)
 	if err != nil {
 		return sessionError(w, rt, err)
 	}
@@ -130,7 +125,7 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, rt route) err
 	if err != nil {
 		return err
 	}
-	if err := s.store.FinishUpload(r.Context(), rt.name, s.principalOf(r), rt.upload, start, body, dgst); err != nil {
+	if err := s.store.FinishUpload(r.Context(), rt.name, rt.who.Name, rt.upload, start, body, dgst); err != nil {
 		return sessionError(w, rt, err)
 	}
 	writeBlobCreated(w, rt.name, dgst)
@@ -139,7 +134,7 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, rt route) err
 
 // getUpload serves end-13.
 func (s *Server) getUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	size, err := s.store.UploadOffset(rt.name, s.principalOf(r), rt.upload)
+	size, err := s.store.UploadOffset(rt.name, rt.who.Name, rt.upload)
 	if err != nil {
 		return err
 	}
@@ -149,7 +144,7 @@ func (s *Server) getUpload(w http.ResponseWriter, r *http.Request, rt route) err
 
 // deleteUpload serves end-14.
 func (s *Server) deleteUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	if err := s.store.CancelUpload(r.Context(), rt.name, s.principalOf(r), rt.upload); err != nil {
+	if err := s.store.CancelUpload(r.Context(), rt.name, rt.who.Name, rt.upload); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -197,7 +197,7 @@ func (s *Store) BlobRepositories(ctx context.Context, dgst digest.Digest, n int)
 
 // DeleteBlob takes a blob out of a repository (end-10), whatever lease it has. It is ErrBlobUnknown when it is not
 // there, and an *InUseError when a manifest of the repository names it. Other repositories keep it.
-func (s *Store) DeleteBlob(ctx context.Context, name oci.Name, dgst digest.Digest) error {
+func (s *Store) DeleteBlob(ctx context.Context, name oci.Name, dgst digest.Digest, by Actor) error {
 	var last bool
 	err := s.change(func(t *tx) error {
 		var repository, id, refs int64
@@ -218,7 +218,10 @@ func (s *Store) DeleteBlob(ctx context.Context, name oci.Name, dgst digest.Diges
 		}
 		n, err := t.exec(`DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM repository_blobs WHERE blob = ?1)`, id)
 		last = n > 0
-		return err
+		if err != nil {
+			return err
+		}
+		return t.audit(AuditEntry{Action: AuditDelete, Repository: name.String(), Reference: dgst.String(), Detail: "blob"}, by)
 	})
 	if err != nil {
 		return fmt.Errorf("delete blob %s of %s: %w", dgst, name, err)
@@ -251,7 +254,7 @@ func (t *tx) inUse(repository, target int64, dgst digest.Digest) error {
 		if err != nil {
 			return err
 		}
-		e.By = append(e.By, User{Digest: digest.Digest(u.digest), Tags: tags})
+		e.By = append(e.By, Holder{Digest: digest.Digest(u.digest), Tags: tags})
 	}
 	return e
 }

@@ -149,7 +149,7 @@ func TestDeleteBlobFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := mustPut(t, s, "a", imageOf(dgst), "1", "2")
-	err := s.DeleteBlob(t.Context(), name("a"), dgst)
+	err := s.DeleteBlob(t.Context(), name("a"), dgst, Actor{})
 	inUse, ok := errors.AsType[*InUseError](err)
 	if !ok || inUse.Count != 1 || inUse.By[0].Digest != m || len(inUse.By[0].Tags) != 2 {
 		t.Fatalf("delete of a used blob: %v", err)
@@ -162,7 +162,7 @@ func TestDeleteBlobFile(t *testing.T) {
 		if _, err := os.Stat(path); err != nil {
 			t.Fatalf("file is gone before the last repository: %v", err)
 		}
-		if err := s.DeleteBlob(t.Context(), name(repo), dgst); err != nil {
+		if err := s.DeleteBlob(t.Context(), name(repo), dgst, Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -384,7 +384,7 @@ func TestFullDuringUpload(t *testing.T) {
 	if _, err := read(t, s, "a", kept); err != nil {
 		t.Errorf("read: %v", err)
 	}
-	if err := s.DeleteBlob(t.Context(), name("a"), kept); err != nil {
+	if err := s.DeleteBlob(t.Context(), name("a"), kept, Actor{}); err != nil {
 		t.Errorf("delete: %v", err)
 	}
 	fakeSpace(s, 1<<30)

@@ -113,15 +113,15 @@ func TestDiskUse(t *testing.T) {
 	c.set(c.now.Add(Lease + time.Second))
 	want("one of three is named", 293, m+m2, 33, map[string][2]int64{"a": {293 + m, 93 + m}, "b": {200 + m2, m2}, "c": {200, 0}})
 
-	must(s.DeleteBlob(t.Context(), name("a"), b200))
+	must(s.DeleteBlob(t.Context(), name("a"), b200, Actor{}))
 	want("shared by two again", 293, m+m2, 33, map[string][2]int64{"a": {93 + m, 93 + m}, "b": {200 + m2, m2}, "c": {200, 0}})
 
 	must(s.DeleteManifest(t.Context(), name("b"), sum(raw2), Condition{}, Actor{}))
-	must(s.DeleteBlob(t.Context(), name("c"), b200))
+	must(s.DeleteBlob(t.Context(), name("c"), b200, Actor{}))
 	want("in one repository again", 293, m, 33, map[string][2]int64{"a": {93 + m, 93 + m}, "b": {200, 200}, "c": {0, 0}})
 
-	must(s.DeleteBlob(t.Context(), name("b"), b200))
-	must(s.DeleteBlob(t.Context(), name("a"), b33))
+	must(s.DeleteBlob(t.Context(), name("b"), b200, Actor{}))
+	must(s.DeleteBlob(t.Context(), name("a"), b33, Actor{}))
 	want("gone", 60, m, 0, map[string][2]int64{"a": {60 + m, 60 + m}, "b": {0, 0}, "c": {0, 0}})
 
 	u, err := s.RepositoryUse(t.Context(), name("a"))

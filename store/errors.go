@@ -36,6 +36,7 @@ var (
 	ErrHistoryUnknown      error = refusal("not in the history")
 	ErrContentDeleted      error = refusal("content deleted")
 	ErrImmutable           error = refusal("tag is immutable")
+	ErrOverwrite           error = refusal("you may make new tags but not move one that is there")
 )
 
 // These errors say why the store takes no writes. Reads go on.
@@ -101,12 +102,12 @@ func (e *OffsetError) Unwrap() error { return ErrRangeInvalid }
 // An InUseError names what must be deleted before a blob or manifest may be. It is ErrInUse.
 type InUseError struct {
 	Digest digest.Digest
-	By     []User // at most a few; Count tells how many there are
+	By     []Holder // at most a few; Count tells how many there are
 	Count  int64
 }
 
-// A User is a manifest that names other content.
-type User struct {
+// A Holder is a manifest that names other content.
+type Holder struct {
 	Digest digest.Digest
 	Tags   []string
 }

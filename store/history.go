@@ -75,7 +75,7 @@ func (s *Store) Undo(ctx context.Context, name oci.Name, tag oci.Tag, by Actor) 
 		if err != nil {
 			return err
 		}
-		done, err = t.undo(repository, tag, s.immutableBy(name, tag), by)
+		done, err = t.undo(repository, tag, tagBounds{immutable: s.immutableBy(name, tag)}, by)
 		return err
 	})
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Store) Undo(ctx context.Context, name oci.Name, tag oci.Tag, by Actor) 
 	return done, nil
 }
 
-func (t *tx) undo(repository int64, tag oci.Tag, rule string, by Actor) (TagMove, error) {
+func (t *tx) undo(repository int64, tag oci.Tag, bounds tagBounds, by Actor) (TagMove, error) {
 	var number int64
 	var from, to sql.NullInt64
 	err := t.queryRow(t.ctx, `SELECT h.number, h.from_digest, h.to_digest FROM tag_history h
@@ -105,7 +105,7 @@ func (t *tx) undo(repository int64, tag oci.Tag, rule string, by Actor) (TagMove
 		return TagMove{}, fmt.Errorf("entry %d of its history does not end where it is, at %s", number, orNothing(old.digest))
 	}
 	if from.Valid {
-		err = t.pointTag(repository, tag, from.Int64, rule, by)
+		err = t.pointTag(repository, tag, from.Int64, bounds, by)
 	} else {
 		err = t.removeTag(repository, tag, old, by)
 	}
@@ -127,7 +127,7 @@ func (t *tx) lastMove(repository int64, tag oci.Tag) (TagMove, error) {
 }
 
 // pointTag points a tag to a manifest that is still in the repository, else it is a *ContentDeletedError.
-func (t *tx) pointTag(repository int64, tag oci.Tag, dgst int64, rule string, by Actor) error {
+func (t *tx) pointTag(repository int64, tag oci.Tag, dgst int64, bounds tagBounds, by Actor) error {
 	var manifest int64
 	err := t.queryRow(t.ctx, `SELECT id FROM manifests WHERE repository = ? AND digest = ?`, repository, dgst).Scan(&manifest)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -136,7 +136,7 @@ func (t *tx) pointTag(repository int64, tag oci.Tag, dgst int64, rule string, by
 	if err != nil {
 		return err
 	}
-	return t.setTag(repository, tag, manifest, dgst, rule, by)
+	return t.setTag(repository, tag, manifest, dgst, bounds, by)
 }
 
 // contentDeleted returns the *ContentDeletedError of a digest.
@@ -206,7 +206,7 @@ func (s *Store) Restore(ctx context.Context, name oci.Name, tag oci.Tag, target 
 		if err != nil {
 			return err
 		}
-		done, err = t.restore(repository, tag, target, s.immutableBy(name, tag), by)
+		done, err = t.restore(repository, tag, target, tagBounds{immutable: s.immutableBy(name, tag)}, by)
 		return err
 	})
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *Store) Restore(ctx context.Context, name oci.Name, tag oci.Tag, target 
 	return done, nil
 }
 
-func (t *tx) restore(repository int64, tag oci.Tag, target Target, rule string, by Actor) (TagMove, error) {
+func (t *tx) restore(repository int64, tag oci.Tag, target Target, bounds tagBounds, by Actor) (TagMove, error) {
 	var dgst int64
 	var err error
 	if target.digest != "" {
@@ -234,7 +234,7 @@ func (t *tx) restore(repository int64, tag oci.Tag, target Target, rule string, 
 		d := digest.Digest(old.digest)
 		return TagMove{Tag: tag.String(), From: d, To: d}, nil
 	}
-	if err := t.pointTag(repository, tag, dgst, rule, by); err != nil {
+	if err := t.pointTag(repository, tag, dgst, bounds, by); err != nil {
 		return TagMove{}, err
 	}
 	return t.lastMove(repository, tag)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cubby/store/oci"
@@ -87,7 +88,9 @@ type ManifestPut struct {
 	Tags      []oci.Tag
 	Sparse    Sparse
 	Condition Condition // on each of Tags, or on the manifest itself when there are none
-	By        Actor
+	// NoOverwrite refuses to move a tag that is there: ErrOverwrite.
+	NoOverwrite bool
+	By          Actor
 }
 
 // PutManifest stores a manifest (end-7). It returns the digests that an accepted sparse manifest names and the
@@ -112,12 +115,12 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 		}
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
-	rules := make([]string, len(p.Tags))
+	bounds := make([]tagBounds, len(p.Tags))
 	for i, tag := range p.Tags {
-		rules[i] = s.immutableBy(p.Name, tag)
+		bounds[i] = tagBounds{immutable: s.immutableBy(p.Name, tag), noOverwrite: p.NoOverwrite}
 	}
 	err = s.add(func(t *tx) error {
-		absent, err := t.putManifest(p, damaged, rules)
+		absent, err := t.putManifest(p, damaged, bounds)
 		missing = absent
 		return err
 	})
@@ -147,7 +150,7 @@ func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]b
 	return damaged, nil
 }
 
-func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, rules []string) (missing []digest.Digest, err error) {
+func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, bounds []tagBounds) (missing []digest.Digest, err error) {
 	repository, err := t.makeRepository(p.Name)
 	if err != nil {
 		return nil, err
@@ -176,11 +179,23 @@ func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, rules []
 		return nil, err
 	}
 	for i, tag := range p.Tags {
-		if err := t.setTag(repository, tag, manifest, id, rules[i], p.By); err != nil {
+		if err := t.setTag(repository, tag, manifest, id, bounds[i], p.By); err != nil {
 			return nil, err
 		}
 	}
-	return missing, nil
+	reference := p.Digest.String()
+	if len(p.Tags) > 0 {
+		reference = joinTags(p.Tags)
+	}
+	return missing, t.audit(AuditEntry{Action: AuditPush, Repository: p.Name.String(), Reference: reference, Detail: p.Digest.String()}, p.By)
+}
+
+func joinTags(tags []oci.Tag) string {
+	names := make([]string, len(tags))
+	for i, tag := range tags {
+		names[i] = tag.String()
+	}
+	return strings.Join(names, ", ")
 }
 
 // checkCondition compares the request's condition with each tag, or with the manifest when it names no tag.
@@ -375,6 +390,9 @@ func (s *Store) DeleteManifest(ctx context.Context, name oci.Name, dgst digest.D
 		}
 		if refs > 0 {
 			return t.inUse(repository, digestID, dgst)
+		}
+		if err := t.audit(AuditEntry{Action: AuditDelete, Repository: name.String(), Reference: dgst.String()}, by); err != nil {
+			return err
 		}
 		return t.deleteManifest(repository, id, digestID, by)
 	})

@@ -74,7 +74,7 @@ func TestBackup(t *testing.T) {
 		}
 		first = false
 		for _, dgst := range deleted {
-			if err := s.DeleteBlob(t.Context(), name("a"), dgst); err != nil {
+			if err := s.DeleteBlob(t.Context(), name("a"), dgst, Actor{}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -102,7 +102,7 @@ func TestBackup(t *testing.T) {
 	}
 	// The copy is its own: what happens to it does not touch the store.
 	mustPush(t, copied, "a", "kept")
-	if err := copied.DeleteBlob(t.Context(), name("a"), deleted[0]); err != nil {
+	if err := copied.DeleteBlob(t.Context(), name("a"), deleted[0], Actor{}); err != nil {
 		t.Error(err)
 	}
 	if _, err := read(t, s, "a", kept); err != nil {
@@ -153,7 +153,7 @@ func TestConcurrent(t *testing.T) {
 				case 2:
 					err = put(t, s, repo, imageOf(dgst), fmt.Sprint("t", random.IntN(3)))
 				case 3:
-					err = s.DeleteBlob(ctx, name(repo), dgst)
+					err = s.DeleteBlob(ctx, name(repo), dgst, Actor{})
 				case 4:
 					err = s.MountBlob(ctx, name(fmt.Sprint("r", random.IntN(3))), name(repo), dgst)
 				case 5:
@@ -183,7 +183,7 @@ func TestPutRace(t *testing.T) {
 		var wg sync.WaitGroup
 		var putErr, deleteErr error
 		wg.Go(func() { putErr = put(t, s, "a", imageOf(dgst), fmt.Sprint("t", i)) })
-		wg.Go(func() { deleteErr = s.DeleteBlob(context.WithoutCancel(t.Context()), name("a"), dgst) })
+		wg.Go(func() { deleteErr = s.DeleteBlob(context.WithoutCancel(t.Context()), name("a"), dgst, Actor{}) })
 		wg.Wait()
 		if (putErr == nil) == (deleteErr == nil) {
 			t.Fatalf("put: %v, delete: %v: exactly one must win", putErr, deleteErr)

@@ -1,3 +1,5 @@
+CREATE INDEX audit_at ON audit (at);
+
 CREATE INDEX manifest_references_manifest ON manifest_references (manifest);
 
 CREATE INDEX manifests_subject ON manifests (repository, subject, id) WHERE subject IS NOT NULL;
@@ -17,6 +19,26 @@ CREATE UNIQUE INDEX tag_history_tag ON tag_history (repository, tag, number);
 CREATE INDEX tag_history_undoes ON tag_history (repository, tag, undoes) WHERE undoes IS NOT NULL;
 
 CREATE INDEX tags_manifest ON tags (manifest);
+
+CREATE INDEX tokens_user ON tokens (user);
+
+CREATE TABLE anonymous_grants (
+	repositories TEXT PRIMARY KEY,
+	actions      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+	id         INTEGER PRIMARY KEY,
+	at         INTEGER NOT NULL,
+	action     TEXT    NOT NULL,
+	who        TEXT    NOT NULL,
+	token      TEXT    NOT NULL, -- id of the access token that was used, or ''
+	repository TEXT    NOT NULL, -- or a pattern
+	reference  TEXT    NOT NULL, -- tags or a digest
+	detail     TEXT    NOT NULL,
+	address    TEXT    NOT NULL,
+	client     TEXT    NOT NULL
+) STRICT;
 
 CREATE TABLE blobs (
 	digest     INTEGER PRIMARY KEY REFERENCES digests (id) ON DELETE RESTRICT,
@@ -60,6 +82,13 @@ CREATE TABLE digests (
 	digest TEXT    NOT NULL UNIQUE CHECK (
 		(digest GLOB 'sha256:*' AND length(digest) = 71) OR (digest GLOB 'sha512:*' AND length(digest) = 135))
 ) STRICT;
+
+CREATE TABLE grants (
+	user         INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+	repositories TEXT    NOT NULL, -- a pattern
+	actions      TEXT    NOT NULL,
+	PRIMARY KEY (user, repositories)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE manifest_bodies (
 	manifest INTEGER PRIMARY KEY REFERENCES manifests (id) ON DELETE CASCADE,
@@ -111,6 +140,12 @@ CREATE TABLE settings (
 	value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE signing_key (
+	key BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE sqlite_sequence(name,seq);
+
 CREATE TABLE store (
 	id         TEXT    NOT NULL,
 	created_at INTEGER NOT NULL
@@ -135,6 +170,20 @@ CREATE TABLE tags (
 	PRIMARY KEY (repository, name)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE tokens (
+	id           TEXT    PRIMARY KEY,
+	user         INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+	secret       BLOB    NOT NULL, -- SHA-256 of it
+	description  TEXT    NOT NULL,
+	repositories TEXT    NOT NULL, -- a pattern
+	actions      TEXT    NOT NULL,
+	networks     TEXT    NOT NULL, -- CIDR prefixes with spaces between, or '' for all
+	created_at   INTEGER NOT NULL,
+	expires_at   INTEGER NOT NULL, -- 0 for never
+	last_used    INTEGER NOT NULL DEFAULT 0,
+	last_address TEXT    NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE uploads (
 	id          TEXT    PRIMARY KEY,
 	repository  TEXT    NOT NULL,
@@ -143,6 +192,13 @@ CREATE TABLE uploads (
 	size        INTEGER NOT NULL,
 	progress_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE users (
+	id         INTEGER PRIMARY KEY AUTOINCREMENT,
+	name       TEXT    NOT NULL UNIQUE,
+	password   TEXT    NOT NULL, -- bcrypt
+	created_at INTEGER NOT NULL
+) STRICT;
 
 CREATE TRIGGER blobs_deleted AFTER DELETE ON blobs BEGIN
 	UPDATE store SET blob_bytes = blob_bytes - old.size;

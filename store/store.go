@@ -30,11 +30,13 @@ const minFree = 32 << 20
 
 // Names in the data directory.
 const (
-	fileDB       = "cubby.db"
-	fileSentinel = "store.json"
-	dirBlobs     = "blobs"
-	dirTemp      = "tmp"
-	dirUploads   = ".uploads" // below blobs: a rename must stay on its file system
+	fileDB = "cubby.db"
+	// FileAdminPassword holds the password that was made for the first user, until it is changed.
+	FileAdminPassword = "admin-password"
+	fileSentinel      = "store.json"
+	dirBlobs          = "blobs"
+	dirTemp           = "tmp"
+	dirUploads        = ".uploads" // below blobs: a rename must stay on its file system
 )
 
 // Options say how a store is opened.
@@ -74,6 +76,8 @@ type Store struct {
 	// immutable tells which rule forbids to move a tag; see SetImmutable.
 	immutable atomic.Pointer[func(oci.Name, oci.Tag) string]
 	uses      uses
+	events    events
+	access    access
 	space     space
 
 	stop       context.CancelFunc
@@ -153,6 +157,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.uploads.load(ctx, s); err != nil {
 		return nil, err
 	}
+	if err := s.access.load(ctx, s.db); err != nil {
+		return nil, err
+	}
+	s.events.pruned = s.stamp()
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
 		s.background.Go(func() { s.uploads.tend(ctx, s) })
@@ -168,7 +176,7 @@ func (s *Store) Close() error {
 	if s.stop != nil {
 		s.stop()
 		s.background.Wait()
-		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses(), s.keepPromises())
+		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses(), s.flushEvents(), s.keepPromises())
 	}
 	if s.w != nil {
 		s.w.close()

@@ -283,7 +283,7 @@ func TestReadOnlyAfterDatabaseError(t *testing.T) {
 	if _, err := push(t, s, "a", []byte("more")); err == nil {
 		t.Error("pushed")
 	}
-	if err := s.DeleteBlob(t.Context(), name("a"), dgst); err == nil {
+	if err := s.DeleteBlob(t.Context(), name("a"), dgst, Actor{}); err == nil {
 		t.Error("deleted")
 	}
 	if _, err := read(t, s, "a", dgst); err != nil {

@@ -17,6 +17,8 @@ import (
 type Actor struct {
 	Name    string // the principal, "anonymous" when nobody logged in
 	Address string // the client's IP address
+	Token   string // id of the access token that was used, or ""
+	Client  string // as the client calls itself
 }
 
 // A Condition is what a request demands of the present state (RFC 9110, section 13). The zero Condition demands
@@ -104,15 +106,34 @@ func (t *tx) tagged(repository int64, tag oci.Tag) (v tagged, err error) {
 	return v, err
 }
 
+// tagBounds hold back a tag that is there.
+type tagBounds struct {
+	immutable   string // the rule that forbids to move it, or ""
+	noOverwrite bool   // whoever asks may only make new tags
+}
+
+// check refuses to move a tag from a digest: as *ImmutableError or ErrOverwrite.
+func (b tagBounds) check(tag oci.Tag, from string) error {
+	switch {
+	case b.immutable != "":
+		return &ImmutableError{Tag: tag, Rule: b.immutable, Digest: digest.Digest(from)}
+	case b.noOverwrite:
+		return fmt.Errorf("%w: %s is at %s", ErrOverwrite, tag, from)
+	}
+	return nil
+}
+
 // setTag points a tag to a manifest and logs the move. A push of what is there already changes only updated_at. A tag
-// that is there does not move when a rule forbids it: that is an *ImmutableError.
-func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, rule string, by Actor) error {
+// that is there moves within its bounds.
+func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, bounds tagBounds, by Actor) error {
 	old, err := t.tagged(repository, tag)
 	if err != nil {
 		return err
 	}
-	if rule != "" && old.digest != "" && old.manifest != manifest {
-		return &ImmutableError{Tag: tag, Rule: rule, Digest: digest.Digest(old.digest)}
+	if old.digest != "" && old.manifest != manifest {
+		if err := bounds.check(tag, old.digest); err != nil {
+			return err
+		}
 	}
 	if _, err := t.exec(`INSERT INTO tags (repository, name, manifest, updated_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (repository, name) DO UPDATE SET manifest = excluded.manifest, updated_at = excluded.updated_at`,
@@ -174,6 +195,9 @@ func (s *Store) DeleteTag(ctx context.Context, name oci.Name, tag oci.Tag, c Con
 		}
 		if old.digest == "" {
 			return ErrManifestUnknown
+		}
+		if err := t.audit(AuditEntry{Action: AuditDelete, Repository: name.String(), Reference: tag.String(), Detail: old.digest}, by); err != nil {
+			return err
 		}
 		return t.removeTag(repository, tag, old, by)
 	})

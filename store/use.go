@@ -90,6 +90,9 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 		if err := s.FlushUses(); err != nil {
 			s.log.Warn("uses not recorded", "err", err)
 		}
+		if err := s.flushEvents(); err != nil {
+			s.log.Warn("audit log not written", "err", err)
+		}
 	}
 }
 

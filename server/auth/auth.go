@@ -1,157 +1,301 @@
-// Package auth knows who is asking and what they may do. Until users exist there are two principals: someone on this
-// machine, who may do everything, and everybody else, who may do what the server was opened for.
+// Package auth knows who is asking and what they may do. Every request is evaluated against what store.Access says at
+// that moment: a change is in force with the next request, also for what was derived from what it took away.
 package auth
 
 import (
 	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
+	"slices"
+	"time"
 
+	"cubby/store"
 	"cubby/store/oci"
 )
 
-// An Action is what a request does to a repository.
+// An Action is what a request does.
 type Action int
 
 const (
 	// Public is for routes that tell nothing: OPTIONS and health checks.
 	Public Action = iota + 1
-	// Ping is GET /v2/: it is allowed to whoever may do anything at all.
+	// Ping is GET /v2/: clients learn from it that they must log in.
 	Ping
+	// List is for lists of repositories, which hold what the principal may see.
+	List
 	Pull
 	Push
 	Delete
 )
 
 func (a Action) String() string {
-	return [...]string{"nothing", "public", "ping", "pull", "push", "delete"}[a]
+	return [...]string{"nothing", "public", "ping", "list", "pull", "push", "delete"}[a]
 }
 
-// These errors refuse a request: ErrUnauthorized because nobody said who is asking, ErrDenied for good.
+// needs returns what must be allowed for a repository.
+func (a Action) needs() store.Actions {
+	return map[Action]store.Actions{Pull: store.ActionPull, Push: store.ActionPush, Delete: store.ActionDelete}[a]
+}
+
+// These errors refuse a request.
 var (
-	ErrUnauthorized = errors.New("authentication required")
-	ErrDenied       = errors.New("denied")
+	ErrUnauthorized = errors.New("authentication required")            // nobody said who is asking, or not with enough scope
+	ErrCredentials  = errors.New("user name or password is not right") // 401 too
+	ErrDenied       = errors.New("denied")                             // who is asking is known, and may not
+	ErrSlowDown     = errors.New("too many failed logins")
 )
 
-// A Principal is who is asking.
-type Principal struct {
-	Name  string // for logs and the tag history
-	Local bool   // on this machine
+// A SlowDownError tells when the next login is looked at. It is ErrSlowDown.
+type SlowDownError struct{ After time.Duration }
+
+func (e *SlowDownError) Error() string {
+	return fmt.Sprintf("%v from this address; the next is looked at in %s", ErrSlowDown, e.After.Round(time.Second))
 }
 
-// Anonymous says what everybody may do who is not on this machine.
-type Anonymous string
+func (e *SlowDownError) Unwrap() error { return ErrSlowDown }
 
-const (
-	AnonymousNone Anonymous = "none"
-	AnonymousPull Anonymous = "pull"
-	AnonymousPush Anonymous = "push" // pull and push, not delete
-)
+// A Principal is who is asking, and with what credentials. It is made by Guard.Identify.
+type Principal struct {
+	Name    string // "anonymous" when nobody logged in
+	Address string // the client's IP address
+	Client  string // as the client calls itself
+	Local   bool   // on this machine, while nobody can log in
 
-// ParseAnonymous returns the access that s names.
-func ParseAnonymous(s string) (Anonymous, error) {
-	switch a := Anonymous(s); a {
-	case AnonymousNone, AnonymousPull, AnonymousPush:
-		return a, nil
+	user   []store.Grant // of who logged in
+	access *store.Access
+	token  *store.Token // the access token that was used, else nil
+	known  bool         // somebody logged in
+	scopes []scope      // of a token of the token service
+	scoped bool         // there is one
+}
+
+// Actor returns the principal as the history names it.
+func (p *Principal) Actor() store.Actor {
+	a := store.Actor{Name: p.Name, Address: p.Address, Client: p.Client}
+	if p.token != nil {
+		a.Token = p.token.ID
 	}
-	return "", fmt.Errorf("anonymous access %q is not none, pull or push", s)
+	return a
+}
+
+// AnonymousAllowed reports whether anything may be done without logging in.
+func (p *Principal) AnonymousAllowed() bool { return len(p.access.Anonymous) > 0 }
+
+// Known reports whether somebody logged in.
+func (p *Principal) Known() bool { return p.known }
+
+// rights returns what the principal may do to a repository, without the limits of a scope: what everybody may, and what
+// the user may as far as the access token allows it too.
+func (p *Principal) rights(name oci.Name) store.Actions {
+	if p.Local {
+		return store.ActionsAll
+	}
+	everybody := store.Allowed(p.access.Anonymous, name)
+	if !p.known {
+		return everybody
+	}
+	user := expand(store.Allowed(p.user, name))
+	if p.token != nil {
+		user &= expand(store.Allowed([]store.Grant{p.token.Grant}, name))
+	}
+	return user | everybody
+}
+
+// expand makes the actions that admin includes explicit.
+func expand(a store.Actions) store.Actions {
+	if a&store.ActionAdmin != 0 {
+		return store.ActionsAll
+	}
+	return a
+}
+
+// Rights returns what the principal may do to a repository.
+func (p *Principal) Rights(name oci.Name) store.Actions {
+	rights := p.rights(name)
+	if !p.scoped {
+		return rights
+	}
+	return rights & allowedBy(p.scopes, name)
+}
+
+// Sees reports whether a list of repositories shows one to the principal.
+func (p *Principal) Sees(name oci.Name) bool { return p.rights(name).Has(store.ActionPull) }
+
+// May reports whether the principal may do all of these actions to a repository.
+func (p *Principal) May(a store.Actions, name oci.Name) bool { return p.Rights(name).Has(a) }
+
+// A Guard decides who is asking and what they may do. It is safe for concurrent use.
+type Guard struct {
+	store    *store.Store
+	htpasswd func() map[string]string // user → bcrypt hash; may be nil
+	proxies  []netip.Prefix
+	log      *slog.Logger
+	now      func() time.Time
+
+	passwords *passwords
+}
+
+// Options say what a Guard goes by besides its store.
+type Options struct {
+	Store *store.Store
+	// Htpasswd returns more users, by bcrypt hash of their password. They may do everything but administer. It may be nil.
+	Htpasswd func() map[string]string
+	// Proxies are believed when they say for whom they ask.
+	Proxies []netip.Prefix
+	Log     *slog.Logger     // nil: silent
+	Now     func() time.Time // nil: time.Now
+}
+
+// New returns a guard.
+func New(o Options) *Guard {
+	g := &Guard{store: o.Store, htpasswd: o.Htpasswd, proxies: o.Proxies, log: o.Log, now: o.Now}
+	if g.log == nil {
+		g.log = slog.New(slog.DiscardHandler)
+	}
+	if g.now == nil {
+		g.now = time.Now
+	}
+	g.passwords = newPasswords(g.now)
+	return g
+}
+
+// htpasswdGrants are what a user of an htpasswd file may do: what registry:2 lets everyone do who can log in.
+var htpasswdGrants = func() []store.Grant {
+	all, err := oci.ParseGlob("**")
+	if err != nil {
+		panic(err)
+	}
+	return []store.Grant{{Repositories: all, Actions: store.ActionsAll &^ store.ActionAdmin}}
+}()
+
+// htpasswdUsers returns the users of the file, none without one.
+func (g *Guard) htpasswdUsers() map[string]string {
+	if g.htpasswd == nil {
+		return nil
+	}
+	return g.htpasswd()
+}
+
+// open reports whether nobody can log in: then this machine may do everything.
+func (g *Guard) open(a *store.Access) bool { return len(a.Users) == 0 && len(g.htpasswdUsers()) == 0 }
+
+// Authorize returns nil when the principal may do the action to the repository, which is zero for actions that concern
+// none. Default deny: an action it does not know is refused. Whether a repository exists plays no part.
+func (g *Guard) Authorize(p *Principal, action Action, name oci.Name) error {
+	switch action {
+	case Public:
+		return nil
+	case Ping:
+		// While anybody can log in, whoever has not must be told to: docker and skopeo go by this answer, and would never
+		// send their credentials.
+		if p.Local || p.known || p.scoped || g.open(p.access) && len(p.access.Anonymous) > 0 {
+			return nil
+		}
+		return g.unauthorized(p, action)
+	case List:
+		scoped := p.scoped && !slices.ContainsFunc(p.scopes, func(s scope) bool { return s.Name == "" })
+		if !scoped && (p.Local || p.known || len(p.access.Anonymous) > 0) {
+			return nil
+		}
+		return g.unauthorized(p, action)
+	case Pull, Push, Delete:
+		if p.May(action.needs(), name) {
+			return nil
+		}
+		if p.known && (!p.scoped || !p.rights(name).Has(action.needs())) {
+			return fmt.Errorf("%w: %s may not %s %s", ErrDenied, p.Name, action, to(action, name))
+		}
+	}
+	return g.unauthorized(p, action)
+}
+
+func to(action Action, name oci.Name) string {
+	switch action {
+	case Push:
+		return "to " + name.String()
+	case Delete:
+		return "in " + name.String()
+	}
+	return "from " + name.String()
+}
+
+// unauthorized tells who would have to log in, or why nobody can.
+func (g *Guard) unauthorized(p *Principal, action Action) error {
+	if !g.open(p.access) {
+		return fmt.Errorf("%w: log in to %s", ErrUnauthorized, describe(action))
+	}
+	const local = "by the address localhost and not through a proxy"
+	if len(p.access.Anonymous) > 0 {
+		return fmt.Errorf("%w: only this registry's own machine may do that, %s, and it has no users yet; cubby user add makes one", ErrUnauthorized, local)
+	}
+	return fmt.Errorf("%w: this registry is open to its own machine only, %s; cubby user add lets somebody log in, cubby anonymous pull lets everybody pull", ErrUnauthorized, local)
+}
+
+func describe(action Action) string {
+	switch action {
+	case Ping, List:
+		return "use this registry"
+	}
+	return action.String()
 }
 
 // Describe tells in a sentence who may do what.
-func (a Anonymous) Describe(readOnly bool) string {
+func (g *Guard) Describe(readOnly bool) string {
+	a := g.store.Access()
+	who := fmt.Sprintf("Who logs in may do what was granted (%d users)", len(a.Users)+len(g.htpasswdUsers()))
+	if g.open(a) {
+		who = "Open: anyone on this machine may push, pull and delete"
+	}
+	text := who + "; nobody else may do anything"
+	if len(a.Anonymous) > 0 {
+		text = who + "; without logging in " + describeGrants(a.Anonymous)
+	}
 	if readOnly {
-		if a == AnonymousNone {
-			return "Read-only: anyone on this machine may pull; nobody may push or delete"
+		text = "Read-only, so nobody may push or delete. " + text
+	}
+	return text
+}
+
+func describeGrants(grants []store.Grant) string {
+	text := ""
+	for i, g := range grants {
+		if i > 0 {
+			text += ", and "
 		}
-		return "Read-only: anyone who can reach it may pull; nobody may push or delete"
-	}
-	switch a {
-	case AnonymousPull:
-		return "Open: anyone on this machine may push, pull and delete; anyone who can reach it may pull"
-	case AnonymousPush:
-		return "Open: anyone on this machine may push, pull and delete; anyone who can reach it may push and pull"
-	}
-	return "Open: anyone on this machine may push, pull and delete; nobody else may do anything"
-}
-
-// A Policy decides. It is immutable.
-type Policy struct{ Anonymous Anonymous }
-
-// Identify returns who sent a request.
-func (p Policy) Identify(r *http.Request) Principal {
-	return Principal{Name: "anonymous", Local: isLocal(r)}
-}
-
-// Authorize returns nil when the principal may do the action to the repository, which is zero for actions that
-// concern none. Default deny: an action it does not know is refused.
-func (p Policy) Authorize(who Principal, action Action, _ oci.Name) error {
-	allowed := false
-	switch action {
-	case Public:
-		allowed = true
-	case Ping, Pull:
-		allowed = who.Local || p.Anonymous == AnonymousPull || p.Anonymous == AnonymousPush
-	case Push:
-		allowed = who.Local || p.Anonymous == AnonymousPush
-	case Delete:
-		allowed = who.Local
-	}
-	if allowed {
-		return nil
-	}
-	return fmt.Errorf("%w: %s", ErrUnauthorized, p.Anonymous.refusal(action))
-}
-
-// refusal says what others than this machine may not do, and how to let them.
-func (a Anonymous) refusal(action Action) string {
-	const local = "by the address localhost and not through a proxy"
-	switch {
-	case a == AnonymousPull && action == Push:
-		return "only this registry's own machine may push, " + local + "; start it with --anonymous push to let others"
-	case a == AnonymousPull || a == AnonymousPush:
-		return "only this registry's own machine may do that, " + local
-	}
-	return "this registry is open to its own machine only, " + local + "; start it with --anonymous pull or --anonymous push to let others in"
-}
-
-// isLocal reports whether a request was made on this machine and meant for it: the peer is loopback, the Host header
-// is a loopback name (else a web page could get in by DNS rebinding), and no proxy has touched it (a proxy on this
-// machine makes everybody's peer loopback, and may put its own name for us into Host).
-func isLocal(r *http.Request) bool {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !peer.Addr().Unmap().IsLoopback() || !isLocalHost(r.Host) {
-		return false
-	}
-	// nginx as it comes speaks HTTP/1.0 to what is behind it and adds no header; no registry client does. A request
-	// line with a whole URL is for a proxy too, and its host would hide the Host header.
-	if !r.ProtoAtLeast(1, 1) || r.URL.Host != "" {
-		return false
-	}
-	for key := range r.Header {
-		switch key {
-		case "Forwarded", "Via", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip":
-			return false
+		verb := map[bool]string{true: "anyone may pull and push", false: "anyone may pull"}[g.Actions&store.ActionPush != 0]
+		if g.Actions&store.ActionDelete != 0 {
+			verb = "anyone may pull, push and delete"
 		}
-		if strings.HasPrefix(key, "X-Forwarded") {
-			return false
-		}
+		text += verb + " " + g.Repositories.String()
 	}
-	return true
+	return text
 }
 
-// isLocalHost reports whether a Host header names this machine: localhost, 127.0.0.0/8 or [::1].
-func isLocalHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+// ParseAnonymous returns the actions that none, pull and push stand for.
+func ParseAnonymous(s string) (store.Actions, error) {
+	switch s {
+	case "none":
+		return 0, nil
+	case "pull":
+		return store.ActionPull, nil
+	case "push":
+		return store.ActionPull | store.ActionPush | store.ActionOverwrite, nil
 	}
-	if strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") {
-		return true
+	return 0, fmt.Errorf("anonymous access %q is not none, pull or push", s)
+}
+
+// audit notes a login or a denial.
+func (g *Guard) audit(p *Principal, e store.AuditEntry) { g.store.Audit(e, p.Actor()) }
+
+// Denied notes in the audit log that a request was refused, once a minute for the same.
+func (g *Guard) Denied(p *Principal, r *http.Request, name oci.Name) {
+	if !p.known && r.Header.Get("Authorization") == "" {
+		return // every client begins so
 	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
+	key := p.Name + "\x00" + p.Address + "\x00" + r.Method + "\x00" + name.String()
+	if g.passwords.once(key, time.Minute) {
+		g.audit(p, store.AuditEntry{Action: store.AuditDenied, Repository: name.String(), Detail: r.Method})
+	}
 }

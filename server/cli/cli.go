@@ -49,7 +49,12 @@ var handler func(*store.Store) http.Handler
 func Commands(admin func(*store.Store) http.Handler) []*cobra.Command {
 	handler = admin
 	return []*cobra.Command{listCommand(), removeCommand(), historyCommand(), undoCommand(), restoreCommand(), diskUseCommand(),
-		checkCommand(), backupCommand(), healthCommand(), collectCommand()}
+		checkCommand(), backupCommand(), healthCommand(), collectCommand(), userCommand(),
+		grantCommand("grant", "Allow a user more", "Allow a user actions to the repositories that PATTERN matches, besides what it may do already.\n",
+			"  cubby grant alice 'team/**' pull,push,delete\n  cubby grant bob '**' admin"),
+		grantCommand("revoke", "Take rights from a user", "Take actions from what a user may do by exactly this PATTERN, see \"cubby user ls\". It ends with the next request.\n",
+			"  cubby revoke alice 'team/**' delete"),
+		anonymousCommand(), tokenCommand(), auditCommand()}
 }
 
 // WrongArgsAreUsage gives every command the exit code that its help promises for wrong arguments.

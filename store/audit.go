@@ -1,0 +1,173 @@
+package store
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+)
+
+// An AuditAction is what was done.
+type AuditAction string
+
+// The actions of the audit log.
+const (
+	AuditLogin        AuditAction = "login"
+	AuditLoginFailed  AuditAction = "login failed"
+	AuditDenied       AuditAction = "denied"
+	AuditPush         AuditAction = "push"
+	AuditDelete       AuditAction = "delete"
+	AuditUserAdd      AuditAction = "user add"
+	AuditUserPassword AuditAction = "user passwd"
+	AuditUserRemove   AuditAction = "user rm"
+	AuditGrant        AuditAction = "grant"
+	AuditRevoke       AuditAction = "revoke"
+	AuditAnonymous    AuditAction = "anonymous"
+	AuditTokenCreate  AuditAction = "token create"
+	AuditTokenRevoke  AuditAction = "token revoke"
+)
+
+// An AuditEntry is a line of the audit log: who did what, from where, and with what client.
+type AuditEntry struct {
+	ID         int64       `json:"id"`
+	At         time.Time   `json:"at"`
+	Action     AuditAction `json:"action"`
+	Who        string      `json:"who"`
+	Token      string      `json:"token,omitempty"`      // id of the access token that was used
+	Repository string      `json:"repository,omitempty"` // or a pattern
+	Reference  string      `json:"reference,omitempty"`  // tags or a digest
+	Detail     string      `json:"detail,omitempty"`
+	Address    string      `json:"address"`
+	Client     string      `json:"client,omitempty"` // as it calls itself
+}
+
+const (
+	// auditKept is how long entries are kept.
+	auditKept = 90 * day
+	// auditPrune is how often old ones are removed.
+	auditPrune = time.Hour
+	// auditMax bounds the entries, against those who write them.
+	auditMax = 1_000_000
+	// auditWaiting bounds what waits to be written; more is dropped and counted in the log.
+	auditWaiting = 2_000
+	// auditText bounds a text of an entry in bytes: clients choose some of them.
+	auditText = 300
+)
+
+// audit writes an entry inside a transaction.
+func (t *tx) audit(e AuditEntry, by Actor) error {
+	_, err := t.insert(`INSERT INTO audit (at, action, who, token, repository, reference, detail, address, client) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		t.now, string(e.Action), by.Name, by.Token, clip(e.Repository), clip(e.Reference), clip(e.Detail), by.Address, clip(by.Client))
+	return err
+}
+
+func clip(s string) string {
+	if len(s) <= auditText {
+		return s
+	}
+	return s[:auditText-3] + "..."
+}
+
+// events are what is written a few seconds later, because a row for each would make every pull a write.
+type events struct {
+	mu      sync.Mutex
+	audit   []waitingEntry      // guarded by mu
+	dropped int                 // guarded by mu
+	tokens  map[string]TokenUse // guarded by mu
+	pruned  int64               // guarded by mu; unix seconds, when old entries were last removed
+}
+
+type waitingEntry struct {
+	AuditEntry
+	by Actor
+	at int64 // unix seconds
+}
+
+// Audit notes something that changes nothing, like a login or a denial. It is written a few seconds later; the last
+// ones are lost in a crash. What changes something is written with the change.
+func (s *Store) Audit(e AuditEntry, by Actor) {
+	if s.readOnly {
+		return
+	}
+	s.events.mu.Lock()
+	defer s.events.mu.Unlock()
+	if len(s.events.audit) >= auditWaiting {
+		s.events.dropped++
+		return
+	}
+	s.events.audit = append(s.events.audit, waitingEntry{e, by, s.stamp()})
+}
+
+// flushEvents writes what waits.
+func (s *Store) flushEvents() error {
+	s.events.mu.Lock()
+	audit, dropped, tokens := s.events.audit, s.events.dropped, s.events.tokens
+	s.events.audit, s.events.dropped, s.events.tokens = nil, 0, nil
+	prune := s.stamp()-s.events.pruned >= int64(auditPrune.Seconds())
+	if prune {
+		s.events.pruned = s.stamp()
+	}
+	s.events.mu.Unlock()
+	if dropped > 0 {
+		s.log.Warn("too many logins and denials, some are not in the audit log", "dropped", dropped)
+	}
+	if len(audit) == 0 && len(tokens) == 0 && !prune {
+		return nil
+	}
+	return s.change(func(t *tx) error {
+		now := t.now
+		defer func() { t.now = now }()
+		for _, e := range audit {
+			t.now = e.at
+			if err := t.audit(e.AuditEntry, e.by); err != nil {
+				return err
+			}
+		}
+		t.now = now
+		if prune {
+			if err := t.pruneAudit(); err != nil {
+				return err
+			}
+		}
+		return t.writeTokenUses(tokens)
+	})
+}
+
+// pruneAudit removes entries that are too old or too many.
+func (t *tx) pruneAudit() error {
+	if _, err := t.exec(`DELETE FROM audit WHERE at < ?`, t.now-int64(auditKept.Seconds())); err != nil {
+		return err
+	}
+	_, err := t.exec(`DELETE FROM audit WHERE id <= (SELECT COALESCE(max(id), 0) FROM audit) - ?`, auditMax)
+	return err
+}
+
+// An AuditFilter selects entries; empty fields select all.
+type AuditFilter struct {
+	Who, Token, Repository string
+	Since                  time.Time
+}
+
+// AuditEntries returns at most n entries, the newest first: those behind the last of the page before, or from the newest
+// when it is zero.
+func (s *Store) AuditEntries(ctx context.Context, f AuditFilter, last AuditEntry, n int) ([]AuditEntry, error) {
+	at, id := last.At.Unix(), last.ID
+	if id == 0 {
+		if err := s.flushEvents(); err != nil {
+			s.log.Warn("audit log not written", "err", err)
+		}
+		at, id = math.MaxInt64, math.MaxInt64
+	}
+	since := int64(0)
+	if !f.Since.IsZero() {
+		since = f.Since.Unix()
+	}
+	return collect(ctx, s.db, func(r row) (e AuditEntry, err error) {
+		var at int64
+		err = r.Scan(&e.ID, &at, &e.Action, &e.Who, &e.Token, &e.Repository, &e.Reference, &e.Detail, &e.Address, &e.Client)
+		e.At = time.Unix(at, 0)
+		return e, err
+	}, `SELECT id, at, action, who, token, repository, reference, detail, address, client FROM audit
+		WHERE (at, id) < (?7, ?1) AND at >= ?2 AND (?3 = '' OR who = ?3) AND (?4 = '' OR token = ?4) AND (?5 = '' OR repository = ?5)
+		ORDER BY at DESC, id DESC LIMIT ?6`, id, since, f.Who, f.Token, f.Repository, n, at)
+}
