@@ -133,6 +133,7 @@ type Guard struct {
 	proxies  []netip.Prefix
 	log      *slog.Logger
 	now      func() time.Time
+	cost     int
 
 	passwords *passwords
 }
@@ -146,11 +147,16 @@ type Options struct {
 	Proxies []netip.Prefix
 	Log     *slog.Logger     // nil: silent
 	Now     func() time.Time // nil: time.Now
+	// Cost is the bcrypt cost that every failed login takes at least; 0: that of HashPassword. Tests lower it.
+	Cost int
 }
 
 // New returns a guard.
 func New(o Options) *Guard {
-	g := &Guard{store: o.Store, htpasswd: o.Htpasswd, proxies: o.Proxies, log: o.Log, now: o.Now}
+	g := &Guard{store: o.Store, htpasswd: o.Htpasswd, proxies: o.Proxies, log: o.Log, now: o.Now, cost: o.Cost}
+	if g.cost == 0 {
+		g.cost = passwordCost
+	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}

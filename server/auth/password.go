@@ -49,7 +49,7 @@ func (g *Guard) become(p *Principal, user string) {
 
 // maxCost returns the highest cost of any user's hash.
 func (g *Guard) maxCost() int {
-	cost := passwordCost
+	cost := g.cost
 	for _, hash := range g.htpasswdUsers() {
 		if c, err := bcrypt.Cost([]byte(hash)); err == nil {
 			cost = max(cost, c)
