@@ -4,21 +4,17 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -152,7 +148,7 @@ func serve(ctx context.Context, c settings) error {
 			return &cli.ExitError{Code: cli.ExitUsage, Err: err}
 		}
 	}
-	proxies, err := parseNetworks(c.proxies)
+	proxies, err := auth.ParseNetworks(c.proxies)
 	if err != nil {
 		return &cli.ExitError{Code: cli.ExitUsage, Err: err}
 	}
@@ -213,7 +209,9 @@ func serve(ctx context.Context, c settings) error {
 	if err := rules.inForce(st, c.readOnly); err != nil {
 		return errors.Join(err, st.Close())
 	}
-	first, err := c.access(ctx, st, listeners, htpasswd)
+	first, err := server.SettleAccess(ctx, st, server.FirstAccess{
+		Listeners: listeners, Anonymous: c.anonymous, PasswordFile: c.adminFile, Htpasswd: htpasswd != nil, ReadOnly: c.readOnly,
+	})
 	if err != nil {
 		return errors.Join(err, st.Close())
 	}
@@ -252,130 +250,6 @@ func serve(ctx context.Context, c settings) error {
 	return errors.Join(err, st.Close())
 }
 
-func parseNetworks(texts []string) (networks []netip.Prefix, err error) {
-	for _, text := range texts {
-		n, err := netip.ParsePrefix(text)
-		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
-			n, err = netip.PrefixFrom(addr, addr.BitLen()), nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("trusted-proxy %q is no network such as 192.0.2.0/24", text)
-		}
-		networks = append(networks, n.Masked())
-	}
-	return networks, nil
-}
-
-// settingAnonymous is where the store remembers what --anonymous of the last start set.
-const settingAnonymous = "anonymous"
-
-// access settles who may do what before anybody is served. On a network somebody must be able to log in: if nobody is, it
-// makes the user admin, and returns its password if it was made up.
-func (c settings) access(ctx context.Context, st *store.Store, listeners []net.Listener, htpasswd func() map[string]string) (password string, err error) {
-	by := store.Actor{Name: "serve", Address: "command line"}
-	if err := c.setAnonymous(ctx, st, by); err != nil || c.readOnly {
-		return "", err
-	}
-	if err := st.SetSetting(server.SettingHost, clientHost(listeners)); err != nil {
-		return "", err
-	}
-	if len(st.Access().Users) > 0 || htpasswd != nil && len(htpasswd()) > 0 || allLoopback(listeners) {
-		return "", nil
-	}
-	if c.adminFile != "" {
-		text, err := os.ReadFile(c.adminFile)
-		if err != nil {
-			return "", fmt.Errorf("admin-password-file: %w", err)
-		}
-		password = strings.TrimRight(string(text), "\r\n")
-	} else {
-		password = strings.ToLower(rand.Text()[:20])
-		// The file first: a user whose password nobody knows is none.
-		if err := st.WriteAdminPassword(password); err != nil {
-			return "", err
-		}
-	}
-	hash, err := auth.HashPassword(password)
-	if err != nil {
-		return "", fmt.Errorf("password of admin: %w", err)
-	}
-	all, err := oci.ParseGlob("**")
-	if err != nil {
-		return "", err
-	}
-	if err := st.AddUser(ctx, store.FirstUser, hash, []store.Grant{{Repositories: all, Actions: store.ActionAdmin}}, by); err != nil {
-		return "", err
-	}
-	if c.adminFile != "" {
-		return "", nil
-	}
-	return password, nil
-}
-
-// setAnonymous makes --anonymous what everybody may do to all repositories. When it is not given any more, what it set
-// ends, unless it was changed meanwhile.
-func (c settings) setAnonymous(ctx context.Context, st *store.Store, by store.Actor) error {
-	all, err := oci.ParseGlob("**")
-	if err != nil {
-		return err
-	}
-	now := store.Actions(0)
-	for _, g := range st.Access().Anonymous {
-		if g.Repositories == all {
-			now = g.Actions
-		}
-	}
-	before, err := st.Setting(ctx, settingAnonymous)
-	if err != nil {
-		return err
-	}
-	want := now
-	if c.anonymous != "" {
-		if want, err = auth.ParseAnonymous(c.anonymous); err != nil {
-			return err
-		}
-	} else if before != "" && before == now.String() {
-		want = 0
-	}
-	if want != now {
-		if err := st.SetAnonymous(ctx, store.Grant{Repositories: all, Actions: want}, by); err != nil {
-			return err
-		}
-	}
-	remember := ""
-	if c.anonymous != "" {
-		remember = want.String()
-	}
-	if c.readOnly || remember == before {
-		return nil
-	}
-	return st.SetSetting(settingAnonymous, remember)
-}
-
-func allLoopback(listeners []net.Listener) bool {
-	return !slices.ContainsFunc(listeners, func(l net.Listener) bool {
-		addr, ok := l.Addr().(*net.TCPAddr)
-		return !ok || !addr.IP.IsLoopback()
-	})
-}
-
-// clientHost returns HOST:PORT as clients write it.
-func clientHost(listeners []net.Listener) string {
-	host, port, err := net.SplitHostPort(listeners[0].Addr().String())
-	if err != nil {
-		return listeners[0].Addr().String()
-	}
-	switch ip := net.ParseIP(host); {
-	case ip != nil && ip.IsLoopback():
-		host = "localhost"
-	case ip != nil && ip.IsUnspecified():
-		if name, err := os.Hostname(); err == nil {
-			host = name
-		}
-	}
-	return net.JoinHostPort(host, port)
-}
-
 // rules are what --config names; without it there are none.
 type rules struct{ file *policy.File }
 
@@ -408,11 +282,11 @@ func (r rules) inForce(st *store.Store, readOnly bool) error {
 }
 
 // read returns the policy as the file says it now, or if that is not valid as it said before.
-func (r rules) read() (*policy.Policy, error) {
+func (r rules) read(ctx context.Context) (*policy.Policy, error) {
 	if r.file == nil {
 		return nil, nil
 	}
-	r.file.Reload()
+	r.file.Settled(ctx)
 	return r.file.Policy(), nil
 }
 
@@ -421,7 +295,7 @@ func (r rules) problem() string {
 	if r.file == nil || r.file.Problem() == nil {
 		return ""
 	}
-	return fmt.Sprintf("the configuration is not in force, the one before is: %v", r.file.Problem())
+	return fmt.Sprintf("the rules of before stay in force: %v", r.file.Problem())
 }
 
 func (r rules) watch(ctx context.Context, onTerminal bool) {
@@ -437,7 +311,7 @@ func (r rules) watch(ctx context.Context, onTerminal bool) {
 // went by. When they cannot be read it refuses: it would remove what they keep.
 func aloneCollector(st *store.Store) *gc.Collector {
 	collector := gc.NewCollector(st, slog.New(slog.DiscardHandler))
-	read := func() (*policy.Policy, error) {
+	read := sync.OnceValues(func() (*policy.Policy, error) {
 		path, err := st.Setting(context.Background(), settingConfig)
 		if err != nil || path == "" {
 			return nil, err
@@ -447,20 +321,20 @@ func aloneCollector(st *store.Store) *gc.Collector {
 			return nil, fmt.Errorf("%w (the server was started with it; mend it, or start the server without --config)", err)
 		}
 		return p, nil
-	}
-	collector.Policy = read
+	})
+	collector.Policy = func(context.Context) (*policy.Policy, error) { return read() }
 	st.SetImmutable(func(name oci.Name, tag oci.Tag) string {
 		p, err := read()
 		if err != nil {
-			return err.Error()
+			return fmt.Sprintf("any, because nobody knows: %v", err)
 		}
 		return p.Immutable(name, tag)
 	})
 	return collector
 }
 
-// adminHandler adds to the server's commands those that package gc carries out: the two do not know each other.
-// adminHandler does what the commands ask for. problem tells what a person should know about the rules, and may be nil.
+// adminHandler adds to the server's commands those that package gc carries out: the two do not know each other. problem
+// tells what a person should know about the rules, and may be nil.
 func adminHandler(st *store.Store, collector *gc.Collector, problem func() string) http.Handler {
 	// with tells the problem, if there is one, and makes refusals of package gc the server's.
 	with := func(run server.AdminFunc) server.AdminFunc {
@@ -470,7 +344,7 @@ func adminHandler(st *store.Store, collector *gc.Collector, problem func() strin
 				send(server.Event{Note: problem()})
 			}
 			if errors.Is(err, gc.ErrRefused) {
-				return fmt.Errorf("%w: %w", server.ErrRefused, err)
+				return server.Refused(err)
 			}
 			return err
 		}
@@ -492,19 +366,49 @@ func adminHandler(st *store.Store, collector *gc.Collector, problem func() strin
 	})
 }
 
+// collect carries out `cubby gc`.
 func collect(ctx context.Context, collector *gc.Collector, query url.Values, send func(server.Event)) error {
 	dryRun, force := query.Get("dry-run") == "true", query.Get("force") == "true"
+	cause := []string{"command"}
+	for _, flag := range []string{"now", "force"} {
+		if query.Get(flag) == "true" {
+			cause = append(cause, "--"+flag)
+		}
+	}
 	q := gc.Request{
-		Cause: "command", DryRun: dryRun, Force: force,
+		DryRun: dryRun, Force: force,
 		Waiting: func() { send(server.Event{Note: "another collection runs; waiting for it"}) },
 		Planned: func(p *gc.Plan) { sendPlan(p, dryRun, send) },
 		Progress: func(done, total int) {
 			send(server.Event{Progress: &server.Progress{Done: int64(done), Total: int64(total)}})
 		},
 	}
+	if repo := query.Get("repo"); repo != "" {
+		var err error
+		if q.Repository, err = oci.ParseName(repo); err != nil {
+			return err
+		}
+		if _, err := collector.Store.RepositoryUse(ctx, q.Repository); err != nil {
+			return err
+		}
+		cause = append(cause, repo)
+	}
+	q.Cause = strings.Join(cause, " ")
 	if query.Get("now") == "true" {
-		repo := query.Get("repo")
-		q.End = func(name oci.Name) bool { return repo == "" || name.String() == repo }
+		q.End = func(oci.Name) bool { return true }
+	}
+	if query.Has("config") {
+		if !dryRun {
+			return server.Refused(errors.New("rules can only be tried in a dry run"))
+		}
+		p, warnings, err := policy.Parse([]byte(query.Get("config")))
+		if err != nil {
+			return server.Refused(err)
+		}
+		for _, w := range warnings {
+			send(server.Event{Note: "warning: " + w})
+		}
+		q.Policy = p
 	}
 	began := time.Now()
 	plan, result, err := collector.Run(ctx, q)
@@ -555,9 +459,9 @@ func sendTags(action string, tags []gc.TagItem, send func(server.Event)) {
 // removeMatching removes tags by pattern. With dry-run it sends the plan, with the fingerprint that the removal asks
 // for: what was shown is what goes.
 func removeMatching(ctx context.Context, st *store.Store, collector *gc.Collector, query url.Values, send func(server.Event)) error {
-	selection, err := parseSelection(query)
+	selection, err := gc.ParseSelection(query)
 	if err != nil {
-		return fmt.Errorf("%w: %w", server.ErrRefused, err)
+		return server.Refused(err)
 	}
 	if repo := query.Get("repositories"); !oci.IsGlob(repo) {
 		name, err := oci.ParseName(repo)
@@ -568,21 +472,19 @@ func removeMatching(ctx context.Context, st *store.Store, collector *gc.Collecto
 			return err
 		}
 	}
-	removal, err := collector.PlanRemoval(ctx, selection)
-	if err != nil {
-		return err
-	}
-	if query.Get("dry-run") == "true" {
-		sendTags(server.PlanRemove, removal.Tags, send)
-		sendTags(server.PlanKeep, removal.KeptTags, send)
-		send(server.Event{Removal: &server.RemovalItem{Tags: int64(len(removal.Tags)), Plan: removal.Fingerprint()}})
-		return nil
-	}
-	if query.Get("plan") != removal.Fingerprint() {
-		return fmt.Errorf("%w: the tags are not those that were shown any more; look again", server.ErrRefused)
-	}
 	summary := server.RemovalItem{Done: true}
-	err = removal.Execute(ctx, st, server.AdminActor, func(t gc.TagItem, gone bool) {
+	err = collector.Remove(ctx, selection, server.AdminActor, func(m *gc.Removal) error {
+		switch {
+		case query.Get("dry-run") == "true":
+			sendTags(server.PlanRemove, m.Tags, send)
+			sendTags(server.PlanKeep, m.KeptTags, send)
+			summary = server.RemovalItem{Tags: int64(len(m.Tags)), Plan: m.Fingerprint()}
+			return errPreview
+		case query.Get("plan") != m.Fingerprint():
+			return server.Refused(errors.New("the tags are not those that were shown any more; look again"))
+		}
+		return nil
+	}, func(t gc.TagItem, gone bool) {
 		if !gone {
 			summary.Spared++
 			return
@@ -590,36 +492,18 @@ func removeMatching(ctx context.Context, st *store.Store, collector *gc.Collecto
 		summary.Tags++
 		send(server.Event{Removed: &server.RemovedItem{Repository: t.Repository.String(), Tag: t.Tag}})
 	})
+	if err != nil && !errors.Is(err, errPreview) {
+		return err
+	}
 	send(server.Event{Removal: &summary})
-	return err
+	return nil
 }
 
-func parseSelection(query url.Values) (s gc.Selection, err error) {
-	repositories, err := oci.ParseGlob(query.Get("repositories"))
-	if err != nil {
-		return s, err
-	}
-	tags, err := oci.ParseGlob(query.Get("tags"))
-	if err != nil {
-		return s, err
-	}
-	s.Selector = policy.Selector{Repositories: []oci.Glob{repositories}, Tags: []oci.Glob{tags}}
-	s.Subjects, s.Protected = query.Get("subjects") == "true", query.Get("protected") == "true"
-	if v := query.Get("older"); v != "" {
-		if s.Pushed, err = store.ParseAge(v); err != nil {
-			return s, err
-		}
-	}
-	if v := query.Get("keep"); v != "" {
-		keep, err := strconv.ParseUint(v, 10, 31)
-		if err != nil {
-			return s, err
-		}
-		s.Newest = int(keep)
-	}
-	return s, nil
-}
+// errPreview ends a removal that was only to be shown.
+var errPreview = errors.New("preview")
 
+// run serves until ctx is done or a listener fails, then lets running requests finish for grace. The store may be closed
+// afterwards.
 func run(ctx context.Context, log *slog.Logger, srv *server.Tracker, listeners []net.Listener, admin net.Listener, commands *server.Tracker, grace time.Duration) error {
 	public, socket := server.HTTP(srv, log), server.HTTP(commands, log)
 	failed := make(chan error, len(listeners)+1)
@@ -671,7 +555,6 @@ func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *s
 	fmt.Fprint(w, "\nStop it with Ctrl-C.\n\n")
 }
 
-// serveDir returns where serve keeps its data.
 func configCommand() *cobra.Command {
 	config := &cobra.Command{
 		Use:   "config",
@@ -710,6 +593,7 @@ Exit codes: 0 it is valid, 1 it is not, 2 wrong usage.`,
 	return config
 }
 
+// serveDir returns where serve keeps its data.
 func serveDir(flag string) (string, error) {
 	if flag == "" {
 		flag = os.Getenv("STATE_DIRECTORY")

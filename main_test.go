@@ -461,7 +461,7 @@ func testUsage(t *testing.T) {
 	for _, line := range []string{
 		"nosuch", "--nosuch", "serve extra", "serve --nosuch", "serve --grace soon", "serve --anonymous maybe", "serve --sparse maybe",
 		"serve --addr here", "serve --log-level loud", "serve --max-manifest 5", "ls a b", "rm", "rm UPPER:tag", "rm a:-", "rm a@sha256:0",
-		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc a", "config check", "config check a b", "health extra", "health --addr here", "version extra", "completion bash extra",
+		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc --config x", "rm team/*@sha256:0", "rm x:[/team/a", "rm a --json", "rm Team/*:x", "config check", "config check a b", "health extra", "health --addr here", "version extra", "completion bash extra",
 	} {
 		cubby(t, strings.Fields(line)...).Want(t, cli.ExitUsage, "cubby: ")
 	}
@@ -858,7 +858,7 @@ func testConfiguration(t *testing.T) {
 	write(retention)
 	on("gc", "--dry-run").Want(t, 0, `rule "builds"`, "2 tags")
 	write("retention: 5\n")
-	on("gc", "--dry-run").Want(t, 0, `rule "builds"`, "2 tags", "not in force", "line 1")
+	on("gc", "--dry-run").Want(t, 0, `rule "builds"`, "2 tags", "rules of before stay", "line 1")
 	s.Signal(t, syscall.SIGHUP)
 	process.Poll(t, startMax, "the answer to SIGHUP", func() bool { return strings.Contains(s.Log(), "read again") })
 	// Without being asked it notices a change too.

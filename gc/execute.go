@@ -25,7 +25,7 @@ const batchMax = 256
 func (p *Plan) Execute(ctx context.Context, st *store.Store, progress func(done, total int)) (Result, error) {
 	var r Result
 	if len(p.Disagreements) > 0 {
-		return r, fmt.Errorf("%w: the reference counts and the references disagree, which is a bug: %s; nothing was removed, see cubby check",
+		return r, fmt.Errorf("%w: the reference counts and the references disagree, which is a bug: %s; see cubby check",
 			ErrRefused, strings.Join(p.Disagreements[:min(len(p.Disagreements), 3)], "; "))
 	}
 	for _, t := range p.Tags {

@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -95,7 +96,7 @@ func newWorld(t *testing.T, dir string) *world {
 }
 
 // keepNothing is a policy without keep times.
-func keepNothing() (*policy.Policy, error) {
+func keepNothing(context.Context) (*policy.Policy, error) {
 	p, _, err := policy.Parse([]byte(`keep: [{repositories: "**", untagged: 0s, used: 0s, cache: 0s}]`))
 	return p, err
 }

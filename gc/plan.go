@@ -20,11 +20,11 @@ import (
 	"cubby/store/oci"
 )
 
-// ErrRefused says that a collection was not safe to run. Nothing was removed.
-var ErrRefused = errors.New("collection refused")
+// ErrRefused says that it was not safe to remove anything.
+var ErrRefused = errors.New("refused, nothing was removed")
 
 // keepUntil returns until when an untagged manifest is kept, and why.
-func keepUntil(k policy.Keep, m store.UntaggedManifest) (time.Time, string) {
+func keepUntil(k policy.Keep, m store.UntaggedManifest, now time.Time, recorded store.Recording) (time.Time, string) {
 	since := "untagged since " + day(m.Since)
 	if m.IsLosing() {
 		since = "loses its last tag now"
@@ -33,7 +33,8 @@ func keepUntil(k policy.Keep, m store.UntaggedManifest) (time.Time, string) {
 		return m.Since.Add(k.Cache), "a build cache, " + since
 	}
 	until, why := m.Since.Add(k.Untagged), since
-	if used := m.LastUsed.Add(k.Used); !m.LastUsed.IsZero() && used.After(until) {
+	// While use was not recorded, somebody may have used it.
+	if used := m.LastUsed.Add(k.Used + recorded.Missing(m.LastUsed, now)); !m.LastUsed.IsZero() && used.After(until) {
 		return used, since + ", used " + day(m.LastUsed)
 	}
 	return until, why
@@ -45,22 +46,31 @@ func day(t time.Time) string { return t.Local().Format("2006-01-02") }
 type Options struct {
 	Now    time.Time
 	Policy *policy.Policy // nil: tags stay, for the default keep times
+	// Repository is the only one from which anything goes; zero: from all.
+	Repository oci.Name
+	// KeptTags lists also the tags that rules keep, which may be very many.
+	KeptTags bool
 	// End ends keep times, and leases older than an hour, of repositories that it reports true for. nil: of none.
 	End func(oci.Name) bool
+}
+
+func (o *Options) selects(name oci.Name) bool {
+	return o.Repository == oci.Name{} || name == o.Repository
 }
 
 func (o *Options) end(name oci.Name) bool { return o.End != nil && o.End(name) }
 
 // until returns until when an untagged manifest is kept, and why. Also where keep times are ended, whoever was told that
 // it is here may go on for an hour: an index that names it may be on its way.
-func (o *Options) until(m store.UntaggedManifest) (time.Time, string) {
+func (p *Plan) until(m store.UntaggedManifest) (time.Time, string) {
+	o := &p.Options
 	if !o.end(m.Repository) {
-		return keepUntil(o.Policy.Keep(m.Repository), m)
+		return keepUntil(o.Policy.Keep(m.Repository), m, o.Now, p.recorded)
 	}
 	if told := slices.MaxFunc([]time.Time{m.PushedAt, m.LastUsed}, time.Time.Compare).Add(time.Hour); told.After(o.Now) {
 		return told, "pushed or used within the hour"
 	}
-	_, why := keepUntil(o.Policy.Keep(m.Repository), m)
+	_, why := keepUntil(o.Policy.Keep(m.Repository), m, o.Now, p.recorded)
 	return o.Now, why
 }
 
@@ -96,9 +106,11 @@ type KeptItem struct {
 
 // A Plan is what a collection would do, and why. It is made on one snapshot and changes nothing.
 type Plan struct {
-	Options   Options
-	Tags      []TagItem      // that go; the rest of the plan is made for the time after
-	KeptTags  []TagItem      // that a rule keeps
+	Options  Options
+	Tags     []TagItem // that go; the rest of the plan is made for the time after
+	KeptTags []TagItem // that a rule keeps, when Options ask for them
+
+	recorded  store.Recording
 	Manifests []ManifestItem // what names comes before what is named, a subject before its referrers
 	Blobs     []BlobItem
 	Kept      []KeptItem // without those that only hang on others
@@ -141,6 +153,10 @@ func (n *node) mark(soft bool) {
 func NewPlan(ctx context.Context, st *store.Store, o Options) (*Plan, error) {
 	p := &Plan{Options: o}
 	err := st.View(ctx, func(v *store.View) error {
+		var err error
+		if p.recorded, err = v.Recording(); err != nil {
+			return err
+		}
 		if err := p.tags(v); err != nil {
 			return err
 		}
@@ -226,8 +242,10 @@ func (p *Plan) mark(order []*node) {
 		if n.live {
 			continue
 		}
-		if until, why := p.Options.until(n.UntaggedManifest); until.After(p.Options.Now) {
-			p.Kept = append(p.Kept, KeptItem{n.UntaggedManifest, until, why})
+		if until, why := p.until(n.UntaggedManifest); until.After(p.Options.Now) {
+			if p.Options.selects(n.Repository) {
+				p.Kept = append(p.Kept, KeptItem{n.UntaggedManifest, until, why})
+			}
 			n.mark(true)
 		}
 	}
@@ -242,6 +260,9 @@ func (p *Plan) decide(order []*node) {
 		}
 	}
 	for i, group := range groups(order) {
+		if !p.Options.selects(group[0].Repository) {
+			continue // a group is in one repository
+		}
 		for _, n := range group {
 			p.Manifests = append(p.Manifests, ManifestItem{n.UntaggedManifest, p.why(n), i})
 		}
@@ -293,7 +314,7 @@ func groups(order []*node) (all [][]*node) {
 
 // why tells why a manifest goes.
 func (p *Plan) why(n *node) string {
-	_, why := p.Options.until(n.UntaggedManifest)
+	_, why := p.until(n.UntaggedManifest)
 	if n.named > 0 {
 		return "part of an index that goes, " + why
 	}
@@ -319,6 +340,7 @@ func (p *Plan) blobs(v *store.View) error {
 			return err
 		case b.Named:
 			p.Disagreements = append(p.Disagreements, fmt.Sprintf("blob %s of %s is counted as named by nothing, a manifest names it", b.Digest, b.Repository))
+		case !p.Options.selects(b.Repository):
 		case !b.KeepUntil.After(p.Options.leasesEnded(b.Repository)):
 			add(b, "no manifest names it")
 		default:
@@ -356,7 +378,7 @@ func (p *Plan) undo(v *store.View, order []*node) error {
 	type key struct{ repository, blob int64 }
 	named := make(map[key]int64)
 	for _, n := range order {
-		if !n.soft {
+		if !n.soft || !p.Options.selects(n.Repository) {
 			continue
 		}
 		for b, err := range v.BlobsOf(n.ID) {

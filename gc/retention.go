@@ -7,7 +7,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"cubby/gc/policy"
@@ -41,23 +43,22 @@ func (p *Plan) tags(v *store.View) error {
 		if err != nil {
 			return err
 		}
+		if !p.Options.selects(t.Repository) {
+			continue
+		}
 		why := fmt.Sprintf("belongs to a manifest that was deleted %s", day(t.SubjectGone))
 		p.Tags = append(p.Tags, TagItem{t, policy.Decision{Decided: true, Why: why}})
 	}
 	return nil
 }
 
-// retain applies the rules of the policy. Tags that belong to a subject are not among what they select from, unless
-// subjects is set: they live and go with it.
+// retain applies the rules of the policy. Tags that belong to a subject are not among what they select from: they live
+// and go with it. With subjects set, those are whose subject is not in the repository.
 func (p *Plan) retain(v *store.View, subjects bool) error {
-	tracked, err := v.TrackedSince()
-	if err != nil {
-		return err
-	}
 	all := v.Repositories()
 	byName := func(a, b oci.Name) int { return cmp.Compare(a.String(), b.String()) }
 	for _, name := range slices.SortedFunc(maps.Keys(all), byName) {
-		if !p.Options.Policy.Retains(name) {
+		if !p.Options.Policy.Retains(name) || !p.Options.selects(name) {
 			continue
 		}
 		var tags []store.TagUse
@@ -65,12 +66,21 @@ func (p *Plan) retain(v *store.View, subjects bool) error {
 			if err != nil {
 				return err
 			}
-			if _, ok := oci.Subject(t.Tag); !ok || subjects {
+			subject, ok := oci.Subject(t.Tag)
+			if ok && subjects {
+				// What belongs to a manifest that stays here for a while stays as long.
+				ok, err = v.HasManifest(all[name], subject)
+				if err != nil {
+					return err
+				}
+			}
+			if !ok {
 				tags = append(tags, t)
 			}
 		}
-		for i, d := range p.Options.Policy.Decide(name, tags, p.Options.Now, tracked) {
+		for i, d := range p.Options.Policy.Decide(name, tags, p.Options.Now, p.recorded) {
 			switch {
+			case d.Decided && d.Keep && !p.Options.KeptTags:
 			case d.Decided && d.Keep:
 				p.KeptTags = append(p.KeptTags, TagItem{tags[i], d})
 			case d.Decided:
@@ -108,11 +118,12 @@ func (p *Plan) losing(v *store.View) ([]*node, error) {
 
 // collectTags removes tags in small transactions, and tells of each whether it went.
 func collectTags(ctx context.Context, st *store.Store, items []store.TagRemoval, each func(i int, gone bool)) error {
+	run := st.CollectTags()
 	for i := 0; i < len(items); {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		removed, err := st.CollectTags(items[i:min(len(items), i+batchMax)])
+		removed, err := run.Remove(items[i:min(len(items), i+batchMax)])
 		if err != nil {
 			return err
 		}
@@ -142,10 +153,37 @@ func (p *Plan) executeTags(ctx context.Context, st *store.Store, r *Result, repo
 // A Selection is which tags somebody wants removed at once: those that the rule selects and does not keep.
 type Selection struct {
 	policy.Rule
-	// Subjects selects also tags that belong to a subject, which otherwise live and go with it.
+	// Subjects selects also tags that belong to a subject which is not here; others live and go with it.
 	Subjects bool
 	// Protected selects also what the policy protects.
 	Protected bool
+}
+
+// ParseSelection reads a selection from the parameters of a command.
+func ParseSelection(query url.Values) (s Selection, err error) {
+	repositories, err := oci.ParseNameGlob(query.Get("repositories"))
+	if err != nil {
+		return s, err
+	}
+	tags, err := oci.ParseTagGlob(query.Get("tags"))
+	if err != nil {
+		return s, err
+	}
+	s.Selector = policy.Selector{Repositories: []oci.Glob{repositories}, Tags: []oci.Glob{tags}}
+	s.Subjects, s.Protected = query.Get("subjects") == "true", query.Get("protected") == "true"
+	if v := query.Get("older"); v != "" {
+		if s.Pushed, err = store.ParseAge(v); err != nil {
+			return s, err
+		}
+	}
+	if v := query.Get("keep"); v != "" {
+		keep, err := strconv.ParseUint(v, 10, 31)
+		if err != nil {
+			return s, err
+		}
+		s.Newest = int(keep)
+	}
+	return s, nil
 }
 
 // A Removal is the plan of tags that somebody wants removed at once.
@@ -159,7 +197,7 @@ func PlanRemoval(ctx context.Context, st *store.Store, now time.Time, p *policy.
 	if s.Protected {
 		p = nil
 	}
-	plan := &Plan{Options: Options{Now: now, Policy: p.Removing(s.Rule)}}
+	plan := &Plan{Options: Options{Now: now, Policy: p.Removing(s.Rule), KeptTags: true}}
 	err := st.View(ctx, func(v *store.View) error { return plan.retain(v, s.Subjects) })
 	if err != nil {
 		return nil, fmt.Errorf("plan removal: %w", err)

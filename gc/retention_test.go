@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,7 +23,7 @@ func (w *world) rules(text string) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.collector.Policy = func() (*policy.Policy, error) { return p, nil }
+	w.collector.Policy = func(context.Context) (*policy.Policy, error) { return p, nil }
 }
 
 // tags returns the tags of a repository.
@@ -157,7 +158,7 @@ func TestRetentionTakesTime(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.rules(`{keep: [{repositories: "**", untagged: 0s, used: 0s}], retention: [{name: r, repositories: "**", tags: "*", keep: {newest: 0}}]}`)
 	w.image("a", "one", "t1")
-	p, err := w.collector.Policy()
+	p, err := w.collector.Policy(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +189,7 @@ func TestRetentionSpares(t *testing.T) {
 			w.image("a", v, fmt.Sprint("t", map[string]int{"one": 1, "two": 2, "three": 3}[v]))
 			w.pass(time.Minute)
 		}
-		p, err := w.collector.Policy()
+		p, err := w.collector.Policy(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,6 +259,7 @@ func TestSubjectBack(t *testing.T) {
 	image := w.image("a", "signed", "v1")
 	signature := strings.Replace(image.String(), ":", "-", 1) + ".sig"
 	w.image("a", "signature", signature)
+	w.pass(time.Minute)
 	if err := w.st.DeleteManifest(t.Context(), name("a"), image, store.Condition{}, store.Actor{}); err != nil {
 		t.Fatal(err)
 	}
@@ -282,16 +284,26 @@ func TestUnknownPolicy(t *testing.T) {
 	w := newWorld(t, t.TempDir())
 	w.image("a", "x", "")
 	w.pass(60 * dayTime)
-	w.collector.Policy = func() (*policy.Policy, error) { return nil, errors.New("cubby.yaml: line 3") }
+	w.collector.Policy = func(context.Context) (*policy.Policy, error) { return nil, errors.New("cubby.yaml: line 3") }
 	if _, _, err := w.collector.Run(t.Context(), Request{Cause: "command"}); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "line 3") {
 		t.Errorf("not refused: %v", err)
 	}
-	if _, err := w.collector.PlanRemoval(t.Context(), Selection{}); !errors.Is(err, ErrRefused) {
+	if _, err := w.planRemoval(Selection{}); !errors.Is(err, ErrRefused) {
 		t.Errorf("removal is not refused: %v", err)
 	}
 	if w.check().Manifests != 1 {
 		t.Error("a refused run removed something")
 	}
+}
+
+// planRemoval plans a removal and does not carry it out.
+func (w *world) planRemoval(s Selection) (plan *Removal, err error) {
+	errEnough := errors.New("enough")
+	err = w.collector.Remove(w.Context(), s, store.Actor{}, func(m *Removal) error { plan = m; return errEnough }, nil)
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return plan, err
 }
 
 // TestRemoval: what somebody removes by pattern, with all that holds it back.
@@ -324,7 +336,7 @@ func TestRemoval(t *testing.T) {
 		{Selection{Rule: policy.Rule{Selector: policy.Selector{Repositories: glob("team/a"), Tags: glob("latest")}}, Protected: true}, "latest"},
 		{Selection{Rule: policy.Rule{Selector: policy.Selector{Repositories: glob("ops/*"), Tags: glob("*")}}}, ""},
 	} {
-		removal, err := w.collector.PlanRemoval(t.Context(), tt.s)
+		removal, err := w.planRemoval(tt.s)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,13 +351,13 @@ func TestRemoval(t *testing.T) {
 	}
 
 	prs := Selection{Rule: policy.Rule{Selector: policy.Selector{Repositories: glob("**"), Tags: glob("pr-*")}, Pushed: time.Hour}}
-	removal, err := w.collector.PlanRemoval(t.Context(), prs)
+	removal, err := w.planRemoval(prs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	before := removal.Fingerprint()
 	w.image("team/a", "image 9", "pr-3")
-	if again, err := w.collector.PlanRemoval(t.Context(), prs); err != nil || again.Fingerprint() == before {
+	if again, err := w.planRemoval(prs); err != nil || again.Fingerprint() == before {
 		t.Errorf("a tag that moved changes no fingerprint (%v)", err)
 	}
 	gone, spared := 0, 0
@@ -359,13 +371,166 @@ func TestRemoval(t *testing.T) {
 	if err != nil || gone != 2 || spared != 1 || w.tags("team/a") != "latest pr-3 "+signature {
 		t.Errorf("%d gone, %d spared, left %s, %v", gone, spared, w.tags("team/a"), err)
 	}
+	// What belongs to an image that is here stays with it.
+	here := strings.Replace(w.image("team/b", "signed", "v1").String(), ":", "-", 1) + ".sig"
+	w.image("team/b", "signature", here)
+	b := Selection{Rule: policy.Rule{Selector: policy.Selector{Repositories: glob("team/b"), Tags: glob("*")}}, Subjects: true}
+	if m, err := w.planRemoval(b); err != nil || len(m.Tags) != 1 || m.Tags[0].Tag != "v1" {
+		t.Errorf("planned %+v, %v", m, err)
+	}
 	// By age only while the clock is plausible.
 	w.set(w.now.Add(400 * dayTime))
-	if _, err := w.collector.PlanRemoval(t.Context(), prs); !errors.Is(err, ErrRefused) {
+	if _, err := w.planRemoval(prs); !errors.Is(err, ErrRefused) {
 		t.Errorf("with a clock that jumped: %v", err)
 	}
 	prs.Pushed = 0
-	if _, err := w.collector.PlanRemoval(t.Context(), prs); err != nil {
+	if _, err := w.planRemoval(prs); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUseNotRecorded: what was used before the server was off for long did not fall out of use meanwhile.
+func TestUseNotRecorded(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, dir)
+	const text = `{keep: [{repositories: "**", used: 30d, untagged: 0s}], retention: [{name: r, repositories: "**", tags: "*", keep: {used: 30d}}]}`
+	use := func(dgst digest.Digest) {
+		w.st.Used(name("a"), w.reference(dgst), dgst, true)
+		if err := w.st.FlushUses(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.rules(text)
+	prod, pinned := w.image("a", "prod", "prod"), w.image("a", "pinned", "")
+	w.image("a", "unused", "unused")
+	w.pass(60 * dayTime)
+	if err := w.st.Record(); err != nil {
+		t.Fatal(err)
+	}
+	use(prod)
+	use(pinned)
+	if err := w.st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		off  time.Duration
+		up   time.Duration
+		want string
+	}{
+		{90 * dayTime, 25 * time.Hour, "prod"},
+		{dayTime, 27 * dayTime, "prod"},
+		{0, 3 * dayTime, ""},
+	} {
+		w.pass(tt.off)
+		st, err := store.Open(t.Context(), store.Options{Dir: dir, Role: store.RoleServe, Now: w.sharedNow})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.st, w.collector.Store = st, st
+		w.pass(tt.up)
+		if _, err := ObserveClock(t.Context(), w.st, w, true, true); err != nil {
+			t.Fatal(err)
+		}
+		w.collect()
+		if got := w.tags("a"); got != tt.want || w.hasManifest("a", pinned) != (tt.want != "") {
+			t.Errorf("off for %v, on for %v: tags %q, pinned %v; want %q", tt.off, tt.up, got, w.hasManifest("a", pinned), tt.want)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestSignatureFirst: a signature that is pushed before its image comes again is not taken for one of the image that was
+// deleted before.
+func TestSignatureFirst(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	image := w.image("a", "signed", "v1")
+	if err := w.st.DeleteManifest(t.Context(), name("a"), image, store.Condition{}, store.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	w.pass(dayTime)
+	signature := strings.Replace(image.String(), ":", "-", 1) + ".sig"
+	w.image("a", "signature", signature)
+	w.pass(time.Minute)
+	w.collect()
+	if w.tags("a") != signature {
+		t.Errorf("left %q", w.tags("a"))
+	}
+}
+
+// TestKeepBesideRemoval: when somebody removes what would have stayed, as many stay all the same, whoever it is.
+func TestKeepBesideRemoval(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	for i := range 600 { // more than one transaction takes
+		w.image("a", "x", fmt.Sprint("t", i))
+	}
+	all, err := oci.ParseTagGlob("t*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	repo, err := oci.ParseNameGlob("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := store.Actor{Name: "admin", Address: "socket"}
+	s := Selection{Rule: policy.Rule{Selector: policy.Selector{Repositories: []oci.Glob{repo}, Tags: []oci.Glob{all}}, Newest: 2}}
+	gone, spared := 0, 0
+	err = w.collector.Remove(t.Context(), s, admin, func(m *Removal) error {
+		if len(m.Tags) != 598 {
+			t.Errorf("planned %d", len(m.Tags))
+		}
+		return nil
+	}, func(item TagItem, ok bool) {
+		if !ok {
+			spared++
+			return
+		}
+		if gone++; gone == 1 { // behind the first transaction
+			if err := w.st.DeleteTag(t.Context(), name("a"), tag("t599"), store.Condition{}, admin); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	if err != nil || spared == 0 || gone < 1 || gone+spared != 598 {
+		t.Errorf("%d gone, %d spared, %v", gone, spared, err)
+	}
+}
+
+// TestOneRepository: nothing of another goes.
+func TestOneRepository(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.rules(`retention: [{name: r, repositories: "**", tags: "*", keep: {newest: 1}}]`)
+	for _, repo := range []string{"a", "b"} {
+		w.image(repo, repo+" old", "t1")
+		w.pass(time.Minute)
+		w.image(repo, repo+" new", "t2")
+		w.push(repo, repo+" loose")
+	}
+	w.pass(2 * time.Hour)
+	_, r, err := w.collector.Run(t.Context(), Request{Cause: "command", Repository: name("a"), End: func(oci.Name) bool { return true }})
+	if err != nil || r.Tags != 1 || r.Manifests != 1 || r.Blobs != 3 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if w.tags("b") != "t1 t2" || !w.hasBlob("b", sum([]byte("b loose"))) || w.tags("a") != "t2" {
+		t.Errorf("left %q and %q", w.tags("a"), w.tags("b"))
+	}
+}
+
+// TestUndoKeepsOrder: a tag that is taken back is as old as it was.
+func TestUndoKeepsOrder(t *testing.T) {
+	w := newWorld(t, t.TempDir())
+	w.rules(`retention: [{name: r, repositories: "**", tags: "*", keep: {newest: 1}}]`)
+	w.image("a", "old", "t1")
+	w.pass(time.Minute)
+	w.image("a", "new", "t2")
+	for range 2 {
+		w.pass(time.Minute)
+		if w.collect(); w.tags("a") != "t2" {
+			t.Fatalf("left %q", w.tags("a"))
+		}
+		if _, err := w.st.Undo(t.Context(), name("a"), tag("t1"), store.Actor{}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

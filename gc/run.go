@@ -18,7 +18,7 @@ type Collector struct {
 	Timer Timer
 	Log   *slog.Logger
 	// Policy returns what is in force, or why nobody can know; then collection is refused. nil: no policy.
-	Policy func() (*policy.Policy, error)
+	Policy func(context.Context) (*policy.Policy, error)
 
 	// turn holds one token: who has it collects.
 	turn chan struct{}
@@ -33,9 +33,13 @@ func NewCollector(st *store.Store, log *slog.Logger) *Collector {
 
 // A Request is a collection that somebody asked for.
 type Request struct {
-	Cause  string // "schedule" or "command"
+	Cause  string // "schedule" or "command", for the log
 	DryRun bool   // plan only
 	Force  bool   // also with an implausible clock
+	// Repository is the only one from which anything goes; zero: from all.
+	Repository oci.Name
+	// Policy is tried in a dry run instead of what is in force; nil: what is.
+	Policy *policy.Policy
 	// End ends keep times, and leases older than an hour, in these repositories. nil: none.
 	End func(oci.Name) bool
 
@@ -97,7 +101,10 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 	if err := c.Store.CheckSentinel(); err != nil {
 		return nil, Result{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	rules, err := c.policy()
+	rules, err := c.policy(ctx)
+	if q.Policy != nil && q.DryRun {
+		rules, err = q.Policy, nil
+	}
 	if err != nil {
 		return nil, Result{}, err
 	}
@@ -114,7 +121,7 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 			return nil, Result{}, err
 		}
 	}
-	plan, err := NewPlan(ctx, c.Store, Options{Now: c.Timer.Now(), Policy: rules, End: q.End})
+	plan, err := NewPlan(ctx, c.Store, Options{Now: c.Timer.Now(), Policy: rules, Repository: q.Repository, End: q.End, KeptTags: q.DryRun})
 	if err != nil {
 		return nil, Result{}, err
 	}
@@ -129,33 +136,45 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 }
 
 // policy returns what is in force. Without knowing it, what it keeps or protects would go.
-func (c *Collector) policy() (*policy.Policy, error) {
+func (c *Collector) policy(ctx context.Context) (*policy.Policy, error) {
 	if c.Policy == nil {
 		return nil, nil
 	}
-	p, err := c.Policy()
+	p, err := c.Policy(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return p, nil
 }
 
-// PlanRemoval plans to remove tags at once (see the function of this name). By age only when the clock is plausible.
-func (c *Collector) PlanRemoval(ctx context.Context, s Selection) (*Removal, error) {
-	rules, err := c.policy()
+// Remove plans to remove tags at once, and does it when agree returns nil, telling each of every tag whether it went. No
+// collection runs meanwhile. By age only while the clock is plausible.
+func (c *Collector) Remove(ctx context.Context, s Selection, by store.Actor, agree func(*Removal) error, each func(t TagItem, gone bool)) error {
+	if err := c.takeTurn(ctx, nil); err != nil {
+		return err
+	}
+	defer func() { c.turn <- struct{}{} }()
+	rules, err := c.policy(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if s.Pushed > 0 {
 		reason, err := ObserveClock(ctx, c.Store, c.Timer, false, false)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if reason != "" {
-			return nil, fmt.Errorf("%w: %s; nothing is removed by age until then", ErrRefused, reason)
+			return fmt.Errorf("%w: %s; nothing is removed by age until then", ErrRefused, reason)
 		}
 	}
-	return PlanRemoval(ctx, c.Store, c.Timer.Now(), rules, s)
+	removal, err := PlanRemoval(ctx, c.Store, c.Timer.Now(), rules, s)
+	if err != nil {
+		return err
+	}
+	if err := agree(removal); err != nil {
+		return err
+	}
+	return removal.Execute(ctx, c.Store, by, each)
 }
 
 const (

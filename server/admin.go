@@ -122,8 +122,15 @@ type EventError struct {
 // An AdminFunc carries out an administrative command and sends what it has to tell.
 type AdminFunc func(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error
 
-// ErrRefused makes the error of an AdminFunc a refusal: nothing was changed.
-var ErrRefused = errors.New("refused")
+// Refused makes an error of an AdminFunc a refusal: nothing was changed.
+func Refused(err error) error { return &refusedError{err} }
+
+type refusedError struct{ error }
+
+func (e *refusedError) Unwrap() error { return e.error }
+
+// bodyMax bounds the parameters of a command in bytes.
+const bodyMax = 4 << 20
 
 // Admin returns the handler of the administrative commands; more are those that another package does, by pattern. It
 // does no authorization: whoever can open the socket owns the data directory.
@@ -132,9 +139,17 @@ func Admin(st *store.Store, more map[string]AdminFunc) http.Handler {
 	handle := func(pattern string, run AdminFunc) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			send := eventWriter(w)
-			if err := run(r.Context(), st, r, send); err != nil {
+			// Parameters come as a form; the functions find them in the URL.
+			r.Body = http.MaxBytesReader(w, r.Body, bodyMax)
+			err := r.ParseForm()
+			if err == nil {
+				r.URL.RawQuery = r.Form.Encode()
+				err = run(r.Context(), st, r, send)
+			}
+			if err != nil {
 				_, _, internal := translate(err)
-				send(Event{Error: &EventError{Message: err.Error(), Refused: !internal || errors.Is(err, ErrRefused)}})
+				_, refused := errors.AsType[*refusedError](err)
+				send(Event{Error: &EventError{Message: err.Error(), Refused: !internal || refused}})
 				return
 			}
 			send(Event{Done: true})

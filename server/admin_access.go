@@ -96,7 +96,7 @@ func sortedUsers(a *store.Access) []*store.User {
 
 // grantParameter reads a pattern and actions.
 func grantParameter(query url.Values) (g store.Grant, err error) {
-	if g.Repositories, err = oci.ParseGlob(query.Get("repositories")); err != nil {
+	if g.Repositories, err = oci.ParseNameGlob(query.Get("repositories")); err != nil {
 		return g, err
 	}
 	g.Actions, err = store.ParseActions(query.Get("actions"))
@@ -214,7 +214,7 @@ func adminAnonymous(_ context.Context, st *store.Store, _ *http.Request, send fu
 }
 
 func adminSetAnonymous(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
-	pattern, err := oci.ParseGlob(r.URL.Query().Get("repositories"))
+	pattern, err := oci.ParseNameGlob(r.URL.Query().Get("repositories"))
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -75,12 +76,12 @@ func (e *CommandError) Error() string { return e.Message }
 // If a server owns the directory it runs there, through the socket; otherwise this process takes the lock, opens the
 // store, and runs the handler that admin makes, which is the server's.
 func Command(ctx context.Context, dir string, admin func(*store.Store) http.Handler, method, path string, params url.Values, each func(Event) error) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://cubby"+path+"?"+params.Encode(), nil)
-	if err != nil {
-		return err
-	}
 	deadline := time.Now().Add(adminRetry)
 	for {
+		r, err := commandRequest(ctx, method, path, params)
+		if err != nil {
+			return err
+		}
 		response, err := askServer(r, dir)
 		if err == nil {
 			defer response.Body.Close()
@@ -94,6 +95,9 @@ func Command(ctx context.Context, dir string, admin func(*store.Store) http.Hand
 		st, err := store.Open(ctx, store.Options{Dir: dir, Role: store.RoleAdmin})
 		if err == nil {
 			defer st.Close()
+			if r, err = commandRequest(ctx, method, path, params); err != nil {
+				return err
+			}
 			return runHere(r, admin(st), each)
 		}
 		if errors.Is(err, store.ErrLocked) && errors.Is(asked, fs.ErrPermission) {
@@ -109,6 +113,18 @@ func Command(ctx context.Context, dir string, admin func(*store.Store) http.Hand
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// commandRequest makes the request of a command, for one try: a body can be read once.
+func commandRequest(ctx context.Context, method, path string, params url.Values) (*http.Request, error) {
+	if method == http.MethodGet {
+		return http.NewRequestWithContext(ctx, method, "http://cubby"+path+"?"+params.Encode(), nil)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://cubby"+path, strings.NewReader(params.Encode()))
+	if err == nil {
+		r.Header.Set(headerContentType, "application/x-www-form-urlencoded")
+	}
+	return r, err
 }
 
 func askServer(r *http.Request, dir string) (*http.Response, error) {

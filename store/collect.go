@@ -115,7 +115,7 @@ func (v *View) scanUntagged(r row) (m UntaggedManifest, err error) {
 	}
 	m.Repository, m.Since, m.PushedAt = v.names[repository], time.Unix(since, 0), time.Unix(pushed, 0)
 	used := m.used
-	if since < tracking {
+	if since > 0 && since < tracking {
 		used = max(used, tracking) // whether somebody used it before, nobody knows
 	}
 	if used > 0 {

@@ -159,7 +159,7 @@ type ImmutableError struct {
 }
 
 func (e *ImmutableError) Error() string {
-	return fmt.Sprintf("%v: rule %q keeps %s at %s; use another tag", ErrImmutable, e.Rule, e.Tag, e.Digest)
+	return fmt.Sprintf("%v: rule %q keeps %s at %s; use another tag, or delete that one first", ErrImmutable, e.Rule, e.Tag, e.Digest)
 }
 
 func (e *ImmutableError) Unwrap() error { return ErrImmutable }

@@ -69,13 +69,14 @@ func (s *Store) History(ctx context.Context, name oci.Name, tag oci.Tag, before 
 // ErrHistoryUnknown when nothing is left, and a *ContentDeletedError when the manifest to go back to is gone.
 func (s *Store) Undo(ctx context.Context, name oci.Name, tag oci.Tag, by Actor) (TagMove, error) {
 	var done TagMove
+	bounds := tagBounds{immutable: s.immutableBy(name, tag)}
 	// Like a delete it must be possible on a full disk.
 	err := s.change(func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {
 			return err
 		}
-		done, err = t.undo(repository, tag, tagBounds{immutable: s.immutableBy(name, tag)}, by)
+		done, err = t.undo(repository, tag, bounds, by)
 		return err
 	})
 	if err != nil {
@@ -136,7 +137,17 @@ func (t *tx) pointTag(repository int64, tag oci.Tag, dgst int64, bounds tagBound
 	if err != nil {
 		return err
 	}
-	return t.setTag(repository, tag, manifest, dgst, bounds, by)
+	// It was pushed when it first came there, not now: what is newest must not change by taking something back.
+	var pushed int64
+	if err := t.queryRow(t.ctx, `SELECT COALESCE(max(at), ?4) FROM tag_history WHERE repository = ?1 AND tag = ?2 AND to_digest = ?3 AND undoes IS NULL`,
+		repository, tag.String(), dgst, t.now).Scan(&pushed); err != nil {
+		return err
+	}
+	if err := t.setTag(repository, tag, manifest, dgst, bounds, by); err != nil {
+		return err
+	}
+	_, err = t.exec(`UPDATE tags SET updated_at = ? WHERE repository = ? AND name = ?`, pushed, repository, tag.String())
+	return err
 }
 
 // contentDeleted returns the *ContentDeletedError of a digest.
@@ -201,12 +212,13 @@ func ParseTarget(s string) (Target, error) {
 // never was here.
 func (s *Store) Restore(ctx context.Context, name oci.Name, tag oci.Tag, target Target, by Actor) (TagMove, error) {
 	var done TagMove
+	bounds := tagBounds{immutable: s.immutableBy(name, tag)}
 	err := s.change(func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {
 			return err
 		}
-		done, err = t.restore(repository, tag, target, tagBounds{immutable: s.immutableBy(name, tag)}, by)
+		done, err = t.restore(repository, tag, target, bounds, by)
 		return err
 	})
 	if err != nil {

@@ -485,6 +485,20 @@ func TestImmutable(t *testing.T) {
 	if _, err := s.Restore(t.Context(), name("a"), tag("v1"), mustTarget(t, sum(two).String()), Actor{}); !errors.Is(err, ErrImmutable) {
 		t.Errorf("restore: %v", err)
 	}
+	// What it serves must not change either: not with another media type of the same bytes, nor by a delete of the digest.
+	other, err := oci.ParseManifest("application/vnd.example.other+json", one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tags := range [][]oci.Tag{nil, {tag("v1")}, {tag("elsewhere")}} {
+		_, err := s.PutManifest(t.Context(), ManifestPut{Name: name("a"), Digest: sum(one), Manifest: other, Tags: tags})
+		if !errors.Is(err, ErrImmutable) {
+			t.Errorf("another media type with tags %v: %v", tags, err)
+		}
+	}
+	if err := s.DeleteManifest(t.Context(), name("a"), sum(one), Condition{}, Actor{}); !errors.Is(err, ErrImmutable) {
+		t.Errorf("delete by digest: %v", err)
+	}
 	mustPut(t, s, "a", two, "latest", "v2")
 	if err := s.DeleteTag(t.Context(), name("a"), tag("v1"), Condition{}, Actor{}); err != nil {
 		t.Fatal(err)

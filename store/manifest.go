@@ -115,12 +115,11 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 		}
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
-	bounds := make([]tagBounds, len(p.Tags))
-	for i, tag := range p.Tags {
-		bounds[i] = tagBounds{immutable: s.immutableBy(p.Name, tag), noOverwrite: p.NoOverwrite}
+	boundsOf := func(tag oci.Tag) tagBounds {
+		return tagBounds{immutable: s.immutableBy(p.Name, tag), noOverwrite: p.NoOverwrite}
 	}
 	err = s.add(func(t *tx) error {
-		absent, err := t.putManifest(p, damaged, bounds)
+		absent, err := t.putManifest(p, damaged, boundsOf)
 		missing = absent
 		return err
 	})
@@ -150,7 +149,7 @@ func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]b
 	return damaged, nil
 }
 
-func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, bounds []tagBounds) (missing []digest.Digest, err error) {
+func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, boundsOf func(oci.Tag) tagBounds) (missing []digest.Digest, err error) {
 	repository, err := t.makeRepository(p.Name)
 	if err != nil {
 		return nil, err
@@ -174,12 +173,12 @@ func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, bounds [
 	if len(missing) > 0 && !p.Sparse.allows(p.Manifest.Kind) {
 		return nil, &MissingError{Digests: missing}
 	}
-	manifest, err := t.upsertManifest(repository, id, p, refs)
+	manifest, err := t.upsertManifest(repository, id, p, refs, boundsOf)
 	if err != nil {
 		return nil, err
 	}
-	for i, tag := range p.Tags {
-		if err := t.setTag(repository, tag, manifest, id, bounds[i], p.By); err != nil {
+	for _, tag := range p.Tags {
+		if err := t.setTag(repository, tag, manifest, id, boundsOf(tag), p.By); err != nil {
 			return nil, err
 		}
 	}
@@ -252,7 +251,7 @@ func (t *tx) resolve(repository int64, m oci.Manifest, damaged map[digest.Digest
 
 // upsertManifest stores a manifest with its references and counts. One that is there already keeps its row; if it was
 // put with another media type, it is read anew, because the same bytes may name other content then.
-func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolved) (int64, error) {
+func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolved, boundsOf func(oci.Tag) tagBounds) (int64, error) {
 	var id int64
 	var mediaType string
 	err := t.queryRow(t.ctx, `SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?`, repository, dgst).Scan(&id, &mediaType)
@@ -270,6 +269,9 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		return 0, err
 	}
 	if known {
+		if err := t.checkTags(id, p.Digest, boundsOf); err != nil {
+			return 0, err
+		}
 		if err := t.dropReferences(repository, id, Lease); err != nil {
 			return 0, err
 		}
@@ -291,6 +293,24 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		return 0, err
 	}
 	return id, t.addReferences(repository, id, refs)
+}
+
+// checkTags refuses to change or remove what the tags of a manifest serve, where one of them must not move.
+func (t *tx) checkTags(manifest int64, dgst digest.Digest, boundsOf func(oci.Tag) tagBounds) error {
+	tags, err := collect(t.ctx, t, scanString, `SELECT name FROM tags WHERE manifest = ?`, manifest)
+	if err != nil {
+		return err
+	}
+	for _, v := range tags {
+		tag, err := oci.ParseTag(v)
+		if err != nil {
+			return err
+		}
+		if err := boundsOf(tag).check(tag, dgst.String()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // facts returns the columns of a manifest that need work: its annotations as JSON, or "", and its subject's id.
@@ -390,6 +410,9 @@ func (s *Store) DeleteManifest(ctx context.Context, name oci.Name, dgst digest.D
 		}
 		if refs > 0 {
 			return t.inUse(repository, digestID, dgst)
+		}
+		if err := t.checkTags(id, dgst, func(tag oci.Tag) tagBounds { return tagBounds{immutable: s.immutableBy(name, tag)} }); err != nil {
+			return err
 		}
 		if err := t.audit(AuditEntry{Action: AuditDelete, Repository: name.String(), Reference: dgst.String()}, by); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"time"
 
 	"cubby/store/oci"
@@ -62,7 +63,8 @@ func (v *View) Tags(repository int64) iter.Seq2[TagUse, error] {
 }
 
 // TagsOfDeleted yields the tags that belong to a manifest which was in their repository and is not any more. One that
-// never was there may be somewhere else: signatures can be kept apart.
+// never was there may be somewhere else: signatures can be kept apart. A tag that was pushed after the deletion is for a
+// manifest that may be on its way: some clients copy signatures first.
 func (v *View) TagsOfDeleted() iter.Seq2[TagUse, error] {
 	return func(yield func(TagUse, error) bool) {
 		for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
@@ -72,7 +74,7 @@ func (v *View) TagsOfDeleted() iter.Seq2[TagUse, error] {
 				JOIN digests s ON s.digest = ?3 || ':' || substr(t.name, length(?1) + 1, ?4)
 				JOIN deleted_manifests dm ON dm.repository = r.id AND dm.digest = s.id
 				JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest
-				WHERE NOT EXISTS (SELECT 1 FROM manifests sm WHERE sm.repository = r.id AND sm.digest = s.id)`,
+				WHERE t.updated_at < dm.at AND NOT EXISTS (SELECT 1 FROM manifests sm WHERE sm.repository = r.id AND sm.digest = s.id)`,
 				prefix, algorithm.String()+".", algorithm.String(), algorithm.Size()*2) {
 				if _, ok := oci.Subject(t.Tag); err == nil && !ok {
 					continue // its name only begins so
@@ -85,12 +87,58 @@ func (v *View) TagsOfDeleted() iter.Seq2[TagUse, error] {
 	}
 }
 
-// TrackedSince returns since when use is recorded.
-func (v *View) TrackedSince() (time.Time, error) {
-	for at, err := range each(v, func(r row) (at int64, err error) { return at, r.Scan(&at) }, `SELECT tracking_since FROM store`) {
-		return time.Unix(at, 0), err
+// A Recording tells when use was recorded.
+type Recording struct {
+	Since time.Time // from then on
+	Gaps  []Gap     // but for these times, the earliest first
+}
+
+// A Gap is a time in which use was not recorded.
+type Gap struct{ Began, Ended time.Time }
+
+// Missing returns how much of the time between since and now was not recorded.
+func (r Recording) Missing(since, now time.Time) (sum time.Duration) {
+	for _, g := range r.Gaps {
+		began, ended := g.Began, g.Ended
+		if began.Before(since) {
+			began = since
+		}
+		if ended.After(now) {
+			ended = now
+		}
+		sum += max(0, ended.Sub(began))
 	}
-	return time.Time{}, errors.New("the store has no row of its own")
+	return sum
+}
+
+// Recording returns when use was recorded.
+func (v *View) Recording() (r Recording, err error) {
+	for at, err := range each(v, func(r row) (at int64, err error) { return at, r.Scan(&at) }, `SELECT tracking_since FROM store`) {
+		if err != nil {
+			return r, err
+		}
+		r.Since = time.Unix(at, 0)
+	}
+	for g, err := range each(v, func(r row) (g Gap, err error) {
+		var began, ended int64
+		err = r.Scan(&began, &ended)
+		return Gap{time.Unix(began, 0), time.Unix(ended, 0)}, err
+	}, `SELECT began, ended FROM recording_gaps ORDER BY began`) {
+		if err != nil {
+			return r, err
+		}
+		r.Gaps = append(r.Gaps, g)
+	}
+	return r, nil
+}
+
+// HasManifest reports whether a manifest is in a repository.
+func (v *View) HasManifest(repository int64, dgst digest.Digest) (bool, error) {
+	for there, err := range each(v, func(r row) (b bool, err error) { return b, r.Scan(&b) },
+		`SELECT EXISTS (SELECT 1 FROM digests d JOIN manifests m ON m.digest = d.id WHERE d.digest = ? AND m.repository = ?)`, dgst.String(), repository) {
+		return there, err
+	}
+	return false, nil
 }
 
 // TagCount returns how many tags a manifest has.
@@ -109,19 +157,35 @@ type TagRemoval struct {
 	EvenIfUsed bool
 }
 
-// CollectTags removes tags, as many as fit into one short transaction; the caller passes the rest again. A tag is left
-// that moved since the view or was used, that belongs to a manifest which is there again, or of whose repository a tag
-// was removed meanwhile by somebody else: it may have become one of those that stay. It returns for each that is done
-// whether it was removed.
-func (s *Store) CollectTags(items []TagRemoval) (removed []bool, err error) {
+// A TagCollection is one run of removals of tags. It knows which entries of the history are its own.
+type TagCollection struct {
+	s *Store
+	// seen is, by repository, the entry of the history up to which all removals are known: from the view, or its own.
+	seen map[int64]int64
+}
+
+// CollectTags begins a run of removals. Collections, which remove repositories with their history, must not run beside it.
+func (s *Store) CollectTags() *TagCollection {
+	return &TagCollection{s: s, seen: make(map[int64]int64)}
+}
+
+// Remove removes tags, as many as fit into one short transaction; the caller passes the rest again. A tag is left that
+// moved since the view or was used, that belongs to a manifest which is there again, or of whose repository a tag was
+// removed meanwhile by somebody else: it may have become one of those that stay. It returns for each that is done whether
+// it was removed.
+func (c *TagCollection) Remove(items []TagRemoval) (removed []bool, err error) {
+	s := c.s
+	var seen map[int64]int64
+
 	// Who asked for one of them since the view.
 	if err := s.FlushUses(); err != nil {
 		return nil, err
 	}
 	err = s.collectSome(func(t *tx, deadline time.Time) error {
-		removed = nil
+		removed, seen = nil, maps.Clone(c.seen)
+		others := make(map[int64]bool) // repositories of which somebody else removed a tag
 		for _, item := range items {
-			gone, err := t.collectTag(item)
+			gone, err := t.collectTagUnless(item, seen, others)
 			if err != nil {
 				return fmt.Errorf("collect tag %s:%s: %w", item.Repository, item.Tag, err)
 			}
@@ -130,17 +194,49 @@ func (s *Store) CollectTags(items []TagRemoval) (removed []bool, err error) {
 				break
 			}
 		}
+		var last int64
+		if err := t.queryRow(t.ctx, `SELECT COALESCE(max(id), 0) FROM tag_history`).Scan(&last); err != nil {
+			return err
+		}
+		for repository, other := range others {
+			if !other {
+				seen[repository] = last
+			}
+		}
 		return nil
 	})
+	if err == nil {
+		c.seen = seen
+	}
 	return removed, err
+}
+
+// collectTagUnless is collectTag, unless somebody else removed a tag of the repository. It looks once for each repository
+// in a transaction, because nobody else comes between.
+func (t *tx) collectTagUnless(item TagRemoval, seen map[int64]int64, others map[int64]bool) (bool, error) {
+	other, known := others[item.RepositoryID]
+	if !known {
+		last, ok := seen[item.RepositoryID]
+		if !ok {
+			last = item.history
+		}
+		if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM tag_history WHERE repository = ? AND id > ? AND to_digest IS NULL)`,
+			item.RepositoryID, last).Scan(&other); err != nil {
+			return false, err
+		}
+		others[item.RepositoryID], seen[item.RepositoryID] = other, last
+	}
+	if other {
+		return false, nil
+	}
+	return t.collectTag(item)
 }
 
 func (t *tx) collectTag(item TagRemoval) (bool, error) {
 	var old tagged
 	err := t.queryRow(t.ctx, `SELECT m.id, d.id, d.digest FROM tags t JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest
-		WHERE t.repository = ?1 AND t.name = ?2 AND t.manifest = ?3 AND d.digest = ?4 AND t.updated_at = ?5 AND (?9 OR t.last_used = ?6)
-		AND NOT EXISTS (SELECT 1 FROM tag_history h WHERE h.repository = ?1 AND h.id > ?7 AND h.to_digest IS NULL AND h.address <> ?8)`,
-		item.RepositoryID, item.Tag, item.Manifest, item.Digest.String(), item.updated, item.used, item.history, item.By.Address, item.EvenIfUsed).
+		WHERE t.repository = ?1 AND t.name = ?2 AND t.manifest = ?3 AND d.digest = ?4 AND t.updated_at = ?5 AND (?7 OR t.last_used = ?6)`,
+		item.RepositoryID, item.Tag, item.Manifest, item.Digest.String(), item.updated, item.used, item.EvenIfUsed).
 		Scan(&old.manifest, &old.digestID, &old.digest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
@@ -173,12 +269,18 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 
 // SetSetting remembers a value under a name; "" forgets it.
 func (s *Store) SetSetting(name, value string) error {
-	return s.change(func(t *tx) error {
-		if value == "" {
-			_, err := t.exec(`DELETE FROM settings WHERE name = ?`, name)
-			return err
-		}
-		_, err := t.exec(`INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, name, value)
+	// Nothing is written when nothing changes: a start must be possible on a full disk.
+	if old, err := s.Setting(context.Background(), name); err != nil || old == value {
 		return err
-	})
+	}
+	return s.change(func(t *tx) error { return t.setSetting(name, value) })
+}
+
+func (t *tx) setSetting(name, value string) error {
+	if value == "" {
+		_, err := t.exec(`DELETE FROM settings WHERE name = ?`, name)
+		return err
+	}
+	_, err := t.exec(`INSERT INTO settings (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2`, name, value)
+	return err
 }

@@ -119,6 +119,11 @@ CREATE TABLE manifests (
 	UNIQUE (repository, digest)
 ) STRICT;
 
+CREATE TABLE recording_gaps (
+	began INTEGER PRIMARY KEY,
+	ended INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE repositories (
 	id         INTEGER PRIMARY KEY,
 	name       TEXT    NOT NULL UNIQUE,

@@ -56,6 +56,7 @@ type Store struct {
 	dir      string
 	id       string
 	readOnly bool
+	serving  bool // use is recorded
 	log      *slog.Logger
 	now      func() time.Time
 
@@ -160,6 +161,12 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.access.load(ctx, s.db); err != nil {
 		return nil, err
 	}
+	s.serving = !o.ReadOnly && o.Role == RoleServe
+	if s.serving {
+		if err := s.startRecording(ctx); err != nil {
+			return nil, err
+		}
+	}
 	s.events.pruned = s.stamp()
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
@@ -177,6 +184,11 @@ func (s *Store) Close() error {
 		s.stop()
 		s.background.Wait()
 		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses(), s.flushEvents(), s.keepPromises())
+	}
+	if s.serving && s.stop != nil {
+		if err := s.Record(); err != nil {
+			s.log.Warn("recording of use not noted", "err", err)
+		}
 	}
 	if s.w != nil {
 		s.w.close()

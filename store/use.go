@@ -4,7 +4,9 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cubby/store/oci"
@@ -25,6 +27,8 @@ const (
 type uses struct {
 	mu      sync.Mutex
 	waiting map[use]*useCount // guarded by mu
+
+	recorded atomic.Int64 // unix seconds; see record
 
 	full chan struct{} // has room for one; wakes tend when many wait
 
@@ -80,15 +84,24 @@ func (s *Store) Used(name oci.Name, ref oci.Reference, dgst digest.Digest, pull 
 func (us *uses) tend(ctx context.Context, s *Store) {
 	tick := time.NewTicker(usesFlush)
 	defer tick.Stop()
+	full := us.full
+	meter := sleepMeter{last: time.Now()}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-us.full:
+			full = us.full
+		case <-full:
 		}
 		if err := s.FlushUses(); err != nil {
 			s.log.Warn("uses not recorded", "err", err)
+			full = nil // not again before the next tick
+		}
+		if s.serving {
+			if err := s.keepRecording(&meter); err != nil {
+				s.log.Warn("recording of use not noted", "err", err)
+			}
 		}
 		if err := s.flushEvents(); err != nil {
 			s.log.Warn("audit log not written", "err", err)
@@ -159,4 +172,76 @@ func (t *tx) used(u use, c *useCount) error {
 		JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id WHERE r.name = ?1 AND d.digest = ?2 AND m.refs = 0)`,
 		u.name.String(), u.dgst.String(), u.tag.String(), c.pulls)
 	return err
+}
+
+const (
+	// settingRecorded holds until when use was recorded, in unix seconds.
+	settingRecorded = "recorded"
+	// recordEvery is how often that is noted, so it is known as exactly.
+	recordEvery = time.Hour
+	// recordGap is what is taken for a time in which use was not recorded: more than there is between two notes.
+	recordGap = 2 * recordEvery
+	// gapsKept bounds how long such times are remembered; rules look no further back.
+	gapsKept = 10 * 365 * day
+)
+
+// Record notes that use is recorded now. The store does it by itself while it serves.
+func (s *Store) Record() error { return s.record(false) }
+
+// record notes that use is recorded. With gap set it was not since it was last noted, if that is long ago.
+func (s *Store) record(gap bool) error {
+	last := s.uses.recorded.Load()
+	var now int64
+	err := s.change(func(t *tx) error {
+		now = t.now
+		if gap && last > 0 && now-last > int64(recordGap.Seconds()) {
+			if _, err := t.exec(`INSERT INTO recording_gaps (began, ended) VALUES (?1, ?2) ON CONFLICT (began) DO UPDATE SET ended = max(ended, ?2)`, last, now); err != nil {
+				return err
+			}
+			if _, err := t.exec(`DELETE FROM recording_gaps WHERE ended < ?`, now-int64(gapsKept.Seconds())); err != nil {
+				return err
+			}
+		}
+		return t.setSetting(settingRecorded, strconv.FormatInt(now, 10))
+	})
+	if err == nil {
+		s.uses.recorded.Store(now)
+	}
+	return err
+}
+
+// A sleepMeter tells how long the machine slept: then the time of day goes on, and the time since start does not.
+type sleepMeter struct{ last time.Time }
+
+func (m *sleepMeter) slept() time.Duration {
+	now := time.Now()
+	slept := now.Round(0).Sub(m.last.Round(0)) - now.Sub(m.last)
+	m.last = now
+	return slept
+}
+
+// keepRecording notes every hour that use is recorded, and after a sleep that it was not.
+func (s *Store) keepRecording(meter *sleepMeter) error {
+	slept := meter.slept() > recordGap
+	now, last := s.stamp(), s.uses.recorded.Load()
+	if !slept && now >= last && now-last < int64(recordEvery.Seconds()) {
+		return nil
+	}
+	return s.record(slept)
+}
+
+// startRecording begins to record use in a store that is opened to serve.
+func (s *Store) startRecording(ctx context.Context) error {
+	value, err := s.Setting(ctx, settingRecorded)
+	if err != nil {
+		return err
+	}
+	if value != "" {
+		last, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return err
+		}
+		s.uses.recorded.Store(last)
+	}
+	return s.record(true)
 }

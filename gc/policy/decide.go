@@ -34,10 +34,10 @@ type Decision struct {
 }
 
 // Decide decides about all tags of a repository: which stay depends on the others. Tags that belong to a subject
-// (oci.Subject) must not be among them. tracked is since when use is recorded.
+// (oci.Subject) must not be among them. recorded is when use was: what was not recorded does not count as not used.
 //
 // The first rule that selects a tag decides about it. What is protected stays and is not counted by any rule.
-func (p *Policy) Decide(name oci.Name, tags []store.TagUse, now, tracked time.Time) []Decision {
+func (p *Policy) Decide(name oci.Name, tags []store.TagUse, now time.Time, recorded store.Recording) []Decision {
 	decisions := make([]Decision, len(tags))
 	selected := make([][]int, len(p.retention))
 	for i, t := range tags {
@@ -54,7 +54,7 @@ func (p *Policy) Decide(name oci.Name, tags []store.TagUse, now, tracked time.Ti
 	for r, indexes := range selected {
 		slices.SortFunc(indexes, func(a, b int) int { return newestFirst(tags[a], tags[b]) })
 		for rank, i := range indexes {
-			decisions[i] = p.retention[r].decide(tags[i], rank, now, tracked)
+			decisions[i] = p.retention[r].decide(tags[i], rank, now, recorded)
 		}
 	}
 	return decisions
@@ -91,7 +91,7 @@ func digits(s string) string {
 }
 
 // decide decides about the tag of a rank, from 0 for the newest.
-func (r *Rule) decide(t store.TagUse, rank int, now, tracked time.Time) Decision {
+func (r *Rule) decide(t store.TagUse, rank int, now time.Time, recorded store.Recording) Decision {
 	d := Decision{Decided: true, Keep: true, Rule: r.Name}
 	used := t.PushedAt
 	if t.UsedAt.After(used) {
@@ -101,13 +101,15 @@ func (r *Rule) decide(t store.TagUse, rank int, now, tracked time.Time) Decision
 	case rank < r.Newest:
 		d.Why = fmt.Sprintf("number %d of the %d newest", rank+1, r.Newest)
 	case r.Pushed > 0 && t.PushedAt.Add(r.Pushed).After(now):
-		d.Why = fmt.Sprintf("pushed %s, within %s", day(t.PushedAt), store.FormatAge(r.Pushed))
+		d.Why = fmt.Sprintf("pushed %s, within %s", minute(t.PushedAt), store.FormatAge(r.Pushed))
 	case matchAny(r.Named, t.Tag):
 		d.Why = "named so"
 	case r.Used > 0 && used.Add(r.Used).After(now):
-		d.Why = fmt.Sprintf("used %s, within %s", day(used), store.FormatAge(r.Used))
-	case r.Used > 0 && tracked.Add(r.Used).After(now):
-		d.Why = fmt.Sprintf("the rule waits until %s: use is recorded only since %s", day(tracked.Add(r.Used)), day(tracked))
+		d.Why = fmt.Sprintf("used %s, within %s", minute(used), store.FormatAge(r.Used))
+	case r.Used > 0 && used.Add(r.Used+recorded.Missing(used, now)).After(now):
+		d.Why = fmt.Sprintf("used %s, and use was not recorded for %s since", minute(used), store.FormatAge(recorded.Missing(used, now).Round(time.Hour)))
+	case r.Used > 0 && recorded.Since.Add(r.Used+recorded.Missing(recorded.Since, now)).After(now):
+		d.Why = fmt.Sprintf("the rule waits until use has been recorded for %s; it is since %s", store.FormatAge(r.Used), minute(recorded.Since))
 	default:
 		d.Keep, d.Why = false, r.reasons(t)
 	}
@@ -120,15 +122,18 @@ func (r *Rule) reasons(t store.TagUse) string {
 	if r.Newest > 0 {
 		not = append(not, fmt.Sprintf("not among the %d newest", r.Newest))
 	}
-	if r.Pushed > 0 || r.Newest == 0 && r.Used == 0 {
-		not = append(not, "pushed "+day(t.PushedAt))
+	if r.Pushed > 0 {
+		not = append(not, "pushed "+minute(t.PushedAt))
 	}
 	if r.Used > 0 && t.UsedAt.After(t.PushedAt) {
-		not = append(not, "last used "+day(t.UsedAt))
+		not = append(not, "last used "+minute(t.UsedAt))
 	} else if r.Used > 0 {
-		not = append(not, "not used since its push "+day(t.PushedAt))
+		not = append(not, "not used since its push "+minute(t.PushedAt))
+	}
+	if len(not) == 0 {
+		return "selected, and nothing keeps it"
 	}
 	return strings.Join(not, ", ")
 }
 
-func day(t time.Time) string { return t.Local().Format("2006-01-02") }
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }

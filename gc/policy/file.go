@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -34,11 +35,19 @@ func parseFile(path string, text []byte) (*Policy, []string, error) {
 }
 
 func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	// What is no plain file could block for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration: %s is not a plain file", path)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, fileMax+1))
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
@@ -59,7 +68,7 @@ type File struct {
 	problem atomic.Pointer[error] // why what the file says now is not in force; nil when it is
 
 	mu   sync.Mutex
-	text []byte // guarded by mu; as it was last read, valid or not
+	text []byte // guarded by mu; as it was last judged, valid or not; nil when it could not be read
 }
 
 // Open reads a policy that is to be kept up to date with Watch or Reload.
@@ -74,8 +83,15 @@ func Open(path string, log *slog.Logger) (*File, error) {
 		return nil, err
 	}
 	f.current.Store(p)
+	log.Info("configuration", f.facts()...)
 	f.warn(warnings)
 	return f, nil
+}
+
+// facts are what the log tells about the policy in force.
+func (f *File) facts() []any {
+	keep, protected, immutable, retention := f.Policy().Counts()
+	return []any{"file", f.path, "retention", retention, "protected", protected, "immutable", immutable, "keep", keep}
 }
 
 // Path returns the path of the file.
@@ -99,7 +115,7 @@ func (f *File) Reload() (changed bool) {
 	text, err := read(f.path)
 	before := f.Problem()
 	if err == nil {
-		if bytes.Equal(text, f.text) && !unreadable(before) {
+		if f.text != nil && bytes.Equal(text, f.text) {
 			return false
 		}
 		f.text = text
@@ -108,10 +124,13 @@ func (f *File) Reload() (changed bool) {
 		if p, warnings, err = parseFile(f.path, text); err == nil {
 			f.current.Store(p)
 			f.problem.Store(nil)
-			f.log.Info("configuration taken over", "file", f.path)
+			f.log.Info("configuration taken over", f.facts()...)
 			f.warn(warnings)
 			return true
 		}
+	}
+	if !errors.Is(err, ErrInvalid) || text == nil {
+		f.text = nil
 	}
 	f.problem.Store(&err)
 	changed = before == nil || before.Error() != err.Error()
@@ -127,11 +146,31 @@ func (f *File) warn(warnings []string) {
 	}
 }
 
-// unreadable reports whether a problem is not about what the file says.
-func unreadable(problem error) bool { return problem != nil && !errors.Is(problem, ErrInvalid) }
-
 // watchEvery is how often the file is looked at.
 const watchEvery = 2 * time.Second
+
+// settleTime is how old a change must be before it is taken over: a file may be half written.
+const settleTime = 500 * time.Millisecond
+
+// Settled reads the file again when its last change is old enough, and waits for that until ctx is done.
+func (f *File) Settled(ctx context.Context) {
+	for {
+		info, err := os.Stat(f.path)
+		wait := time.Duration(0)
+		if err == nil {
+			wait = settleTime - time.Since(info.ModTime())
+		}
+		if wait <= 0 || wait > settleTime { // a file of the future is as old as it gets
+			f.Reload()
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
 
 // Watch reads the file again whenever it changes, and when again receives something, until ctx is done.
 func (f *File) Watch(ctx context.Context, again <-chan os.Signal) {
@@ -146,7 +185,7 @@ func (f *File) Watch(ctx context.Context, again <-chan os.Signal) {
 				f.log.Info("configuration read again, it has not changed", "file", f.path, "problem", f.Problem())
 			}
 		case <-tick.C:
-			f.Reload()
+			f.Settled(ctx)
 		}
 	}
 }

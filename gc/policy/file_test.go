@@ -2,11 +2,14 @@ package policy
 
 import (
 	"bytes"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // TestFile: a change is taken over, what is invalid or missing is not, and each is told once.
@@ -16,13 +19,13 @@ func TestFile(t *testing.T) {
 		return func() error { return os.WriteFile(path, []byte(text), 0o600) }
 	}
 	one, two := `keep: [{repositories: "**", untagged: 1d}]`, `keep: [{repositories: "**", untagged: 2d}]`
-	if _, err := Open(path, nil); err == nil {
+	if _, err := Open(path, slog.New(slog.DiscardHandler)); err == nil {
 		t.Fatal("opened a file that is not there")
 	}
 	if err := write("nonsense: 1")(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path, nil); err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := Open(path, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), path) {
 		t.Fatalf("opened an invalid file, or did not name it: %v", err)
 	}
 	if err := write(one)(); err != nil {
@@ -51,6 +54,11 @@ func TestFile(t *testing.T) {
 		{"gone", func() error { return os.Remove(path) }, true, 2, "no such file", "no such file"},
 		{"nothing", func() error { return nil }, false, 2, "no such file", ""},
 		{"back", write(two), true, 2, "", "taken over"},
+		{"too large", write(two + "\n#" + strings.Repeat("x", fileMax)), true, 2, "larger than", "larger than"},
+		{"as before", write(two), true, 2, "", "taken over"},
+		{"a pipe", func() error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) }, true, 2, "not a plain file", "not a plain file"},
+		{"nothing", func() error { return nil }, false, 2, "not a plain file", ""},
+		{"no pipe", func() error { return errors.Join(os.Remove(path), write(two)()) }, true, 2, "", "taken over"},
 		{"another", write(one), true, 1, "", "taken over"},
 	} {
 		if err := step.do(); err != nil {
@@ -69,5 +77,27 @@ func TestFile(t *testing.T) {
 		if (log.Len() == 0) != (step.log == "") || !strings.Contains(log.String(), step.log) {
 			t.Errorf("step %d, %s: the log says %q, want %q", i, step.what, log.String(), step.log)
 		}
+	}
+}
+
+// TestSettled: a change is taken over when it is some time old, because the file may be half written.
+func TestSettled(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cubby.yaml")
+	write := func(days string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(`keep: [{repositories: "**", untagged: `+days+`}]`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("1d")
+	f, err := Open(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("2d")
+	began := time.Now()
+	f.Settled(t.Context())
+	if days := f.Policy().Keep(name("a")).Untagged.Hours() / 24; days != 2 || time.Since(began) < settleTime/2 {
+		t.Errorf("%v days after %v", days, time.Since(began))
 	}
 }

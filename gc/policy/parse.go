@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +23,7 @@ var ErrInvalid = errors.New("configuration invalid")
 // A document is the file as it is written.
 type document struct {
 	Keep []struct {
-		Repositories globs `yaml:"repositories"`
+		Repositories names `yaml:"repositories"`
 		Untagged     *age  `yaml:"untagged"`
 		Used         *age  `yaml:"used"`
 		Cache        *age  `yaml:"cache"`
@@ -30,43 +32,68 @@ type document struct {
 	Immutable []selector `yaml:"immutable"`
 	Retention []struct {
 		Name         string `yaml:"name"`
-		Repositories globs  `yaml:"repositories"`
-		Tags         globs  `yaml:"tags"`
+		Repositories names  `yaml:"repositories"`
+		Tags         tags   `yaml:"tags"`
 		Keep         *struct {
-			Newest *uint32 `yaml:"newest"`
-			Pushed *age    `yaml:"pushed"`
-			Used   *age    `yaml:"used"`
-			Tags   globs   `yaml:"tags"`
+			Newest *count `yaml:"newest"`
+			Pushed *age   `yaml:"pushed"`
+			Used   *age   `yaml:"used"`
+			Tags   tags   `yaml:"tags"`
 		} `yaml:"keep"`
 	} `yaml:"retention"`
 }
 
 type selector struct {
 	Name         string `yaml:"name"`
-	Repositories globs  `yaml:"repositories"`
-	Tags         globs  `yaml:"tags"`
+	Repositories names  `yaml:"repositories"`
+	Tags         tags   `yaml:"tags"`
 }
 
-// globs are one pattern or a list of them.
-type globs []oci.Glob
+// names and tags are one pattern or a list of them.
+type (
+	names []oci.Glob
+	tags  []oci.Glob
+)
 
-func (g *globs) UnmarshalYAML(n *yaml.Node) error {
+func (g *names) UnmarshalYAML(n *yaml.Node) (err error) {
+	*g, err = parseGlobs(n, oci.ParseNameGlob)
+	return err
+}
+
+func (g *tags) UnmarshalYAML(n *yaml.Node) (err error) {
+	*g, err = parseGlobs(n, oci.ParseTagGlob)
+	return err
+}
+
+func parseGlobs(n *yaml.Node, parse func(string) (oci.Glob, error)) (all []oci.Glob, err error) {
 	list := n.Content
 	if n.Kind == yaml.ScalarNode {
 		list = []*yaml.Node{n}
 	} else if n.Kind != yaml.SequenceNode || len(list) == 0 {
-		return fmt.Errorf("line %d: a pattern or a list of patterns is wanted here", n.Line)
+		return nil, fmt.Errorf("line %d: a pattern or a list of patterns is wanted here", n.Line)
 	}
 	for _, item := range list {
 		if item.Kind != yaml.ScalarNode || item.Tag == "!!null" {
-			return fmt.Errorf("line %d: a pattern is wanted here", item.Line)
+			return nil, fmt.Errorf("line %d: a pattern is wanted here", item.Line)
 		}
-		glob, err := oci.ParseGlob(item.Value)
+		glob, err := parse(item.Value)
 		if err != nil {
-			return fmt.Errorf("line %d: %w", item.Line, err)
+			return nil, fmt.Errorf("line %d: %w", item.Line, err)
 		}
-		*g = append(*g, glob)
+		all = append(all, glob)
 	}
+	return all, nil
+}
+
+// A count is a number as people write it: YAML would take 2.5 for 2 and 010 for 8.
+type count int
+
+func (c *count) UnmarshalYAML(n *yaml.Node) error {
+	v, err := strconv.ParseUint(n.Value, 10, 31)
+	if err != nil || n.Value != strconv.FormatUint(v, 10) {
+		return fmt.Errorf("line %d: %.40q is no number", n.Line, n.Value)
+	}
+	*c = count(v)
 	return nil
 }
 
@@ -100,12 +127,28 @@ func Parse(text []byte) (p *Policy, warnings []string, err error) {
 	if err := yaml.Unmarshal(text, &tree); err != nil {
 		return nil, nil, yamlError(err)
 	}
+	if line := nullLine(&tree); line > 0 {
+		return nil, nil, fmt.Errorf("%w: line %d: a value is missing here", ErrInvalid, line)
+	}
 	b := builder{tree: &tree, names: make(map[string]bool)}
 	p = b.build(&d)
 	if len(b.problems) > 0 {
 		return nil, nil, fmt.Errorf("%w: %s", ErrInvalid, strings.Join(b.problems, "; "))
 	}
 	return p, b.warnings, nil
+}
+
+// nullLine returns the line of a value that is missing, or 0: half a file must not be taken for fewer rules.
+func nullLine(n *yaml.Node) int {
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		return n.Line
+	}
+	for _, child := range n.Content {
+		if line := nullLine(child); line > 0 {
+			return line
+		}
+	}
+	return 0
 }
 
 // typeName is what the decoder tells about our types, which say nothing to people.
@@ -122,6 +165,9 @@ func yamlError(err error) error {
 		lines[i] = strings.Replace(line, "field ", "unknown key ", 1)
 		lines[i] = strings.TrimSuffix(lines[i], " not found")
 		lines[i] = wrongKind.ReplaceAllString(lines[i], "this is not what belongs here$1")
+		if strings.Contains(line, "cannot start any token") {
+			lines[i] += "; YAML is indented with spaces, not tabs"
+		}
 		if strings.Contains(line, "alphabetic or numeric character") || strings.Contains(line, "unknown anchor") {
 			lines[i] += `; a pattern that begins with * must be in quotes: "*"`
 		}
@@ -169,8 +215,7 @@ func (b *builder) build(d *document) *Policy {
 		set(&rule.Used, r.Keep.Used)
 		rule.Named = r.Keep.Tags
 		if rule.Used > 0 && rule.Newest == 0 {
-			b.warnings = append(b.warnings, fmt.Sprintf("line %d: rule %q keeps by use without newest: "+
-				"a node that has an image cached never asks for it again, and its tag would go", b.line("retention", i), rule.Name))
+			b.warn("retention", i, rule.Name, "it keeps by use without newest: a node that has an image cached never asks for it again, and its tag would go")
 		}
 		p.retention = append(p.retention, rule)
 	}
@@ -198,6 +243,9 @@ func (b *builder) selector(section string, i int, s selector) Selector {
 	if len(s.Name) > nameMax || strings.ContainsFunc(s.Name, func(r rune) bool { return r < ' ' }) {
 		b.problem(section, i, "its name is too long or has control characters")
 	}
+	if slices.ContainsFunc(s.Repositories, func(g oci.Glob) bool { return g.String() == "*" }) {
+		b.warn(section, i, s.Name, `repositories "*" are only those without a slash in their name; "**" are all`)
+	}
 	return Selector{Name: s.Name, Repositories: s.Repositories, Tags: s.Tags}
 }
 
@@ -208,6 +256,10 @@ func (b *builder) want(section string, i int, key string, there bool) {
 	if !there {
 		b.problem(section, i, fmt.Sprintf("%s is missing; %q is all of them", key, "**"))
 	}
+}
+
+func (b *builder) warn(section string, i int, name, text string) {
+	b.warnings = append(b.warnings, fmt.Sprintf("line %d: rule %q: %s", b.line(section, i), name, text))
 }
 
 func (b *builder) problem(section string, i int, text string) {

@@ -41,7 +41,7 @@ func TestParseInvalid(t *testing.T) {
 		rule + "    keep: {new: 1}":       "line 4: unknown key new",
 		rule:                              "line 2: rule 1 of retention: it says nothing to keep",
 		rule + "    keep: {}":             "it says nothing to keep",
-		rule + "    keep: {newest: -1}":   "line 4: this is not what belongs here",
+		rule + "    keep: {newest: -1}":   `line 4: "-1" is no number`,
 		rule + "    keep: {pushed: 3x}":   `line 4: "3x" is no time`,
 		rule + "    keep: {pushed: 200y}": `line 4: "200y" is no time`,
 		rule + "    keep: {newest: 1, newest: 2}": "already",
@@ -74,6 +74,7 @@ func TestWarnings(t *testing.T) {
 		`retention: [{repositories: a, tags: a, keep: {used: 30d}}]`:            1,
 		`retention: [{repositories: a, tags: a, keep: {used: 30d, newest: 3}}]`: 0,
 		`retention: [{repositories: a, tags: a, keep: {pushed: 30d}}]`:          0,
+		`protected: [{repositories: "*", tags: a}]`:                             1,
 	} {
 		if _, warnings, err := Parse([]byte(text)); err != nil || len(warnings) != want {
 			t.Errorf("%s: %q, %v; want %d warnings", text, warnings, err, want)
@@ -130,7 +131,7 @@ func TestDecide(t *testing.T) {
 		{"rules without names are called by their place", `retention: [{repositories: "**", tags: "*", keep: {newest: 1}}]`, uses("a", 1, -1), long, "", "retention 1"},
 	} {
 		var gone, rules []string
-		for i, d := range parse(t, tt.policy).Decide(name("team/api"), tt.tags, now, tt.tracked) {
+		for i, d := range parse(t, tt.policy).Decide(name("team/api"), tt.tags, now, store.Recording{Since: tt.tracked}) {
 			rule := d.Rule
 			if !d.Decided {
 				rule = "-"
@@ -165,7 +166,7 @@ func TestRemoving(t *testing.T) {
 		want []bool
 	}{{p, []bool{true, true, false}}, {nil, []bool{true, false, false}}} {
 		var keep []bool
-		for _, d := range tt.p.Removing(rule).Decide(name("a"), tags, now, now) {
+		for _, d := range tt.p.Removing(rule).Decide(name("a"), tags, now, store.Recording{Since: now}) {
 			keep = append(keep, d.Keep)
 		}
 		if !slices.Equal(keep, tt.want) {
@@ -227,7 +228,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		for _, d := range p.Decide(name("a"), uses("a", 1, -1, "b", 2, 1), now, now) {
+		for _, d := range p.Decide(name("a"), uses("a", 1, -1, "b", 2, 1), now, store.Recording{Since: now}) {
 			if d.Decided && d.Why == "" {
 				t.Error("a decision without a reason")
 			}

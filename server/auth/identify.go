@@ -129,3 +129,18 @@ func (g *Guard) useToken(p *Principal, t *store.Token) error {
 
 // sameText compares in a time that does not tell how much is equal.
 func sameText(a, b []byte) bool { return subtle.ConstantTimeCompare(a, b) == 1 }
+
+// ParseNetworks reads networks such as 192.0.2.0/24, or single addresses.
+func ParseNetworks(texts []string) (networks []netip.Prefix, err error) {
+	for _, text := range texts {
+		n, err := netip.ParsePrefix(text)
+		if addr, addrErr := netip.ParseAddr(text); addrErr == nil {
+			n, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is no network such as 192.0.2.0/24", text)
+		}
+		networks = append(networks, n.Masked())
+	}
+	return networks, nil
+}

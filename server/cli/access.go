@@ -141,7 +141,7 @@ func (a *adminCommand) runNoting(cmd *cobra.Command, method, path string, params
 }
 
 func checkGrant(pattern, actions string) error {
-	_, err := oci.ParseGlob(pattern)
+	_, err := oci.ParseNameGlob(pattern)
 	if actions != "" || err == nil {
 		_, actionsErr := store.ParseActions(actions)
 		err = errors.Join(err, actionsErr)
@@ -298,7 +298,7 @@ pull). Without arguments, show it. It is in force at once, and stays when the se
 			}
 			_, err := auth.ParseAnonymous(args[0])
 			if err == nil {
-				_, err = oci.ParseGlob(pattern)
+				_, err = oci.ParseNameGlob(pattern)
 			}
 			if err != nil {
 				return UsageError(cmd, err)

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -20,6 +22,7 @@ import (
 func collectCommand() *cobra.Command {
 	var a adminCommand
 	var dryRun, now, force bool
+	var config string
 	cmd := &cobra.Command{
 		Use:   "gc [REPO]",
 		Short: "Remove what nobody refers to",
@@ -27,8 +30,9 @@ func collectCommand() *cobra.Command {
 lost their last tag more than a week ago and were not used for a month, and blobs that no manifest names. Pushes and
 pulls go on meanwhile. Whatever a tag leads to is never touched.
 
-With --dry-run nothing is removed; the plan is the same, and tags that a rule keeps are listed too. With --now keep times end at once, in REPO or everywhere, and
-leases of clients that are older than an hour. A server collects by itself every day (serve --gc-every).
+With --dry-run nothing is removed; the plan is the same, and tags that a rule keeps are listed too. With --now keep times
+end at once, but for what was pushed or used within the hour, and so do leases of clients that are older than an hour.
+With REPO all this concerns that repository alone. A server collects by itself every day (serve --gc-every).
 ` + whereHelp + `
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it should be, and nothing was removed.`,
 		Example: "  cubby gc --dry-run\n  cubby gc --now team/api\n  0 4 * * * cubby gc        # in a crontab",
@@ -39,10 +43,17 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it s
 				if _, err := oci.ParseName(args[0]); err != nil {
 					return UsageError(cmd, err)
 				}
-				if !now {
-					return UsageError(cmd, fmt.Errorf("REPO goes with --now; without it all repositories are looked at"))
-				}
 				params.Set("repo", args[0])
+			}
+			if config != "" {
+				if !dryRun {
+					return UsageError(cmd, errors.New("--config goes with --dry-run: to put rules in force, start the server with them"))
+				}
+				text, err := os.ReadFile(config)
+				if err != nil {
+					return err
+				}
+				params.Set("config", string(text))
 			}
 			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			return a.run(cmd, http.MethodPost, "/gc", params, func(e server.Event) error {
@@ -68,7 +79,9 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it s
 	a.flags(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be removed, and why")
 	cmd.Flags().BoolVar(&now, "now", false, "end keep times, and leases older than an hour, at once")
+	cmd.Flags().StringVar(&config, "config", "", "with --dry-run: what the rules in `FILE` would do, instead of those in force")
 	cmd.Flags().BoolVar(&force, "force", false, "also with a clock that is not believed")
+	withoutVariable(cmd, "config")
 	cmd.AddCommand(collectLogCommand())
 	return cmd
 }
@@ -106,7 +119,7 @@ func printCollected(w io.Writer, c *server.CollectedItem) {
 	}
 	switch {
 	case c.Kept > 0 && c.Now:
-		fmt.Fprintf(w, "%s stays until %s at the latest: a client may be about to use it, or it is not in REPO.\n", size(c.Kept), c.KeptUntil.Local().Format("Mon 2 Jan 15:04"))
+		fmt.Fprintf(w, "%s stays until %s at the latest: it was pushed or used within the hour, or a client may be about to use it.\n", size(c.Kept), c.KeptUntil.Local().Format("Mon 2 Jan 15:04"))
 	case c.Kept > 0:
 		fmt.Fprintf(w, "%s is kept for undo until %s; free it now: cubby gc --now\n", size(c.Kept), c.KeptUntil.Local().Format("Mon 2 Jan 15:04"))
 	}

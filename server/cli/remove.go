@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -28,9 +29,10 @@ func removeCommand() *cobra.Command {
 		Long: `Remove a tag (REPO:TAG), a manifest with its tags (REPO@DIGEST), or all tags of a repository (REPO).
 
 REPO and TAG may be patterns: * stands for any characters but /, ? for one, [a-z] for one of a class, {a,b} for
-alternatives, ** for any number of components of a repository's name. What goes is shown first, and has to be confirmed on
-a terminal, or by --yes. What the configuration protects stays, and so do signatures and attestations (tags sha256-…),
-which go with what they belong to.
+alternatives, ** for any number of components of a repository's name. What patterns match, and all tags of a repository, is
+shown first, and has to be confirmed on a terminal, or by --yes. What the configuration protects stays then, and so do
+signatures and attestations (tags sha256-…), which go with what they belong to. One tag or manifest that is named goes at
+once, protected or not. A host and port in front of REPO are left out.
 
 Removing a tag leaves the manifest, which stays until it is collected: "cubby undo REPO:TAG" brings the tag back.
 Removing a manifest is final. A manifest that an index in the repository names is refused.
@@ -78,6 +80,9 @@ type removalArg struct {
 
 func parseRemoval(s string) (a removalArg, err error) {
 	s = withoutHost(s)
+	if oci.IsGlob(s) && strings.Contains(s, "@") {
+		return a, fmt.Errorf("%q: a digest goes with the name of one repository, without patterns", s)
+	}
 	if !oci.IsGlob(s) {
 		a.params, err = removeParams(s)
 		a.repo, a.tags = a.params.Get("repo"), a.params.Get("tag")
@@ -96,18 +101,23 @@ func parseRemoval(s string) (a removalArg, err error) {
 	if !a.exact && a.tags == "" && !oci.IsGlob(s) {
 		a.all, a.tags = true, "*"
 	}
-	for _, glob := range []string{a.repo, a.tags} {
-		if _, err := oci.ParseGlob(glob); err != nil {
-			return a, err
-		}
+	if _, err := oci.ParseNameGlob(a.repo); err != nil {
+		return a, err
 	}
-	return a, nil
+	_, err = oci.ParseTagGlob(a.tags)
+	return a, err
 }
 
 // complete checks the flags.
 func (c *removal) complete(cmd *cobra.Command, what removalArg) error {
 	if what.digest && (c.dryRun || c.older != "" || c.keep > 0) {
 		return errors.New("--dry-run, --older and --keep are for tags")
+	}
+	if c.keep > math.MaxInt32 {
+		return fmt.Errorf("--keep %d is too large", c.keep)
+	}
+	if c.json && !c.yes && !c.dryRun && !what.exact {
+		return errors.New("--json shows no plan to agree to; say --yes, or --dry-run")
 	}
 	if f := cmd.Flags().Lookup("older"); f.Changed {
 		_, err := store.ParseAge(c.older)
@@ -127,6 +137,9 @@ func (c *removal) printRemoved(w io.Writer, r *server.RemovedItem) error {
 	what := ":" + r.Tag
 	if r.Digest != "" {
 		what = "@" + r.Digest
+	}
+	if r.Digest == "" {
+		what += "; cubby undo " + r.Repository + what + " brings it back"
 	}
 	_, err := fmt.Fprintf(w, "removed %s%s\n", r.Repository, what)
 	return err
@@ -149,8 +162,11 @@ func (c *removal) removeMatching(cmd *cobra.Command, what removalArg) error {
 		return err
 	}
 	if plan.Tags == 0 {
+		if what.exact {
+			return &ExitError{ExitRefused, fmt.Errorf("there is no tag %s in %s, or it stays", what.tags, what.repo)}
+		}
 		if !c.json {
-			fmt.Fprintln(cmd.ErrOrStderr(), "Nothing to remove.")
+			fmt.Fprintln(cmd.ErrOrStderr(), "Nothing to remove. (Signatures and attestations, tags sha256-…, go with what they belong to.)")
 		}
 		return nil
 	}
@@ -168,10 +184,12 @@ func (c *removal) removeMatching(cmd *cobra.Command, what removalArg) error {
 			fmt.Fprintln(cmd.ErrOrStderr(), e.Note)
 		case e.Removed != nil && c.json:
 			return printJSON(cmd.OutOrStdout(), e.Removed)
-		case e.Removal != nil && !c.json:
-			fmt.Fprintf(cmd.OutOrStdout(), "Removed %d tags. Each can be brought back for a while: cubby undo REPO:TAG\n", e.Removal.Tags)
+		case e.Removal != nil:
+			if !c.json {
+				fmt.Fprintf(cmd.OutOrStdout(), "Removed %d tags. Each can be brought back for a while: cubby undo REPO:TAG\n", e.Removal.Tags)
+			}
 			if e.Removal.Spared > 0 {
-				fmt.Fprintf(cmd.OutOrStdout(), "%d tags moved meanwhile and stay.\n", e.Removal.Spared)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%d tags moved meanwhile and stay.\n", e.Removal.Spared)
 			}
 		}
 		return nil
@@ -220,7 +238,8 @@ func (c *removal) confirm(cmd *cobra.Command, tags int64) (bool, error) {
 
 // withoutHost leaves out a host and port in front, as in the name that docker knows.
 func withoutHost(s string) string {
-	if host, rest, ok := strings.Cut(s, "/"); ok && strings.Contains(host, ":") {
+	host, rest, _ := strings.Cut(s, "/")
+	if _, port, ok := strings.Cut(host, ":"); ok && port != "" && strings.Trim(port, "0123456789") == "" && rest != "" {
 		return rest
 	}
 	return s

@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -31,12 +32,44 @@ func ParseGlob(s string) (Glob, error) {
 		return Glob{}, fmt.Errorf("%w: it has %d bytes, at most %d are allowed", ErrGlobInvalid, len(s), globMax)
 	case strings.Count(s, "*")+strings.Count(s, "{")+strings.Count(s, ",") > globWildcardsMax:
 		return Glob{}, fmt.Errorf("%w: %q has too many wildcards", ErrGlobInvalid, s)
-	case strings.Contains(s, "!") || strings.Contains(s, `\`):
+	case strings.ContainsAny(s, `!^\`):
 		return Glob{}, fmt.Errorf("%w: %q: there is no negation and no escaping", ErrGlobInvalid, s)
+	case slices.ContainsFunc(strings.Split(s, "/"), func(c string) bool { return strings.Contains(c, "**") && c != "**" }):
+		return Glob{}, fmt.Errorf("%w: %q: ** stands for whole components, as in team/**; within one it is *", ErrGlobInvalid, s)
 	case !doublestar.ValidatePattern(s):
 		return Glob{}, fmt.Errorf("%w: %q", ErrGlobInvalid, s)
 	}
 	return Glob{s}, nil
+}
+
+// globSigns are what a pattern may have besides the characters of what it matches.
+const globSigns = "*?[]{},-"
+
+// ParseNameGlob returns a pattern for repository names. One that no name can match is ErrGlobInvalid: a rule that is
+// misspelt must not be taken for one that never applies.
+func ParseNameGlob(s string) (Glob, error) {
+	return parseGlobOf(s, "repository names have lower-case letters, digits and the signs . _ - / only, and no host in front",
+		"abcdefghijklmnopqrstuvwxyz0123456789._-/"+globSigns)
+}
+
+// ParseTagGlob returns a pattern for tags, likewise.
+func ParseTagGlob(s string) (Glob, error) {
+	return parseGlobOf(s, "tags have letters, digits and the signs . _ - only",
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"+globSigns)
+}
+
+func parseGlobOf(s, rule, allowed string) (Glob, error) {
+	g, err := ParseGlob(s)
+	if err != nil {
+		return g, err
+	}
+	if strings.IndexFunc(s, func(r rune) bool { return !strings.ContainsRune(allowed, r) }) >= 0 {
+		return Glob{}, fmt.Errorf("%w: %q can match nothing: %s", ErrGlobInvalid, s, rule)
+	}
+	if strings.HasPrefix(s, "/") || strings.HasSuffix(s, "/") || strings.Contains(s, "//") {
+		return Glob{}, fmt.Errorf("%w: %q can match nothing: a name neither begins nor ends with a slash", ErrGlobInvalid, s)
+	}
+	return g, nil
 }
 
 // IsGlob reports whether s has wildcards, so that it cannot be a name or a tag.
