@@ -241,7 +241,7 @@ func scanToken(r row, users map[int64]*User) (*Token, error) {
 	if t.Grant, err = parseGrant(pattern, actions); err != nil {
 		return nil, err
 	}
-	for _, v := range strings.Fields(networks) {
+	for v := range strings.FieldsSeq(networks) {
 		p, err := netip.ParsePrefix(v)
 		if err != nil {
 			return nil, err

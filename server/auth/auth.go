@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"cubby/store"
@@ -265,18 +266,18 @@ func (g *Guard) Describe(readOnly bool) string {
 }
 
 func describeGrants(grants []store.Grant) string {
-	text := ""
+	var text strings.Builder
 	for i, g := range grants {
 		if i > 0 {
-			text += ", and "
+			text.WriteString(", and ")
 		}
 		verb := map[bool]string{true: "anyone may pull and push", false: "anyone may pull"}[g.Actions&store.ActionPush != 0]
 		if g.Actions&store.ActionDelete != 0 {
 			verb = "anyone may pull, push and delete"
 		}
-		text += verb + " " + g.Repositories.String()
+		text.WriteString(verb + " " + g.Repositories.String())
 	}
-	return text
+	return text.String()
 }
 
 // ParseAnonymous returns the actions that none, pull and push stand for.
