@@ -223,13 +223,13 @@ func serve(ctx context.Context, c settings) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("admin socket: %w", err), st.Close())
 	}
+	if first != "" {
+		log.Warn("first start on a network, user admin made; see its password in the file until you change it", "file", filepath.Join(dir, store.FileAdminPassword))
+	}
 	for _, l := range listeners {
 		log.Info("serving", "addr", l.Addr().String(), "data", dir, "version", version)
 	}
 	_ = buffer.Flush() // scripts wait for the address
-	if first != "" {
-		log.Warn("first start on a network, user admin made; see its password in the file until you change it", "file", filepath.Join(dir, store.FileAdminPassword))
-	}
 	if onTerminal {
 		startText(ctx, os.Stderr, listeners, st, guard, first, c.readOnly)
 	}

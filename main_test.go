@@ -449,6 +449,7 @@ func TestCommands(t *testing.T) {
 		"usage": testUsage, "beside and without a server": testBeside, "backup": testBackup, "damage": testDamage,
 		"find store": testFindStore, "owner": testOwner, "refuse": testRefuse, "unwritable": testUnwritable,
 		"volume": testVolume, "long path": testLongPath, "stop": testStop, "second signal": testSecondSignal, "configuration": testConfiguration, "removal": testRemoval,
+		"access": testAccess, "first user": testFirstUser,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -461,7 +462,7 @@ func testUsage(t *testing.T) {
 	for _, line := range []string{
 		"nosuch", "--nosuch", "serve extra", "serve --nosuch", "serve --grace soon", "serve --anonymous maybe", "serve --sparse maybe",
 		"serve --addr here", "serve --log-level loud", "serve --max-manifest 5", "ls a b", "rm", "rm UPPER:tag", "rm a:-", "rm a@sha256:0",
-		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc --config x", "rm team/*@sha256:0", "rm x:[/team/a", "rm a --json", "rm Team/*:x", "config check", "config check a b", "health extra", "health --addr here", "version extra", "completion bash extra",
+		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc --config x", "rm team/*@sha256:0", "rm x:[/team/a", "rm a --json", "rm Team/*:x", "serve --trusted-proxy x", "grant a b", "token create", "user add", "config check", "config check a b", "health extra", "health --addr here", "version extra", "completion bash extra",
 	} {
 		cubby(t, strings.Fields(line)...).Want(t, cli.ExitUsage, "cubby: ")
 	}
@@ -920,3 +921,102 @@ func testRemoval(t *testing.T) {
 
 // startMax is how long a server may take to notice something.
 const startMax = 20 * time.Second
+
+// testAccess: who may do what changes while the server runs, and stays.
+func testAccess(t *testing.T) {
+	dir := process.Dir(t)
+	htpasswd := filepath.Join(process.Dir(t), "htpasswd")
+	s := cubby(t, "--anonymous", "pull").Start(t, dir)
+	c := process.NewClient(s.URL)
+	c.PushImage(t, "team/app", []string{"v1"}, process.RandomBlob(1, 100))
+	on := func(args ...string) process.Command { return cubby(t, append(args, "--data", dir)...) }
+	add := on("user", "add", "alice", "--password-stdin")
+	add.Stdin = "correct horse\n"
+	add.Want(t, 0, "from now on everyone must log in")
+	basic := []string{"Authorization", "Basic YWxpY2U6Y29ycmVjdCBob3JzZQ=="} // alice:correct horse
+	c.Want(t, http.StatusUnauthorized, "POST", "/v2/team/app/blobs/uploads/", nil)
+	c.Want(t, http.StatusUnauthorized, "GET", "/v2/", nil)
+	c.Want(t, http.StatusOK, "GET", "/v2/team/app/manifests/v1", nil)
+	c.Want(t, http.StatusAccepted, "POST", "/v2/team/app/blobs/uploads/", nil, basic...)
+	on("anonymous", "none").Want(t, 0)
+	c.Want(t, http.StatusUnauthorized, "GET", "/v2/team/app/manifests/v1", nil)
+	c.Want(t, http.StatusOK, "GET", "/v2/team/app/manifests/v1", nil, basic...)
+	on("revoke", "alice", "**", "admin").Want(t, 0)
+	c.Want(t, http.StatusForbidden, "GET", "/v2/team/app/manifests/v1", nil, basic...)
+	on("grant", "alice", "team/*", "pull").Want(t, 0)
+	on("anonymous", "pull", "pub/**").Want(t, 0)
+	on("audit").Want(t, 0, "alice", "login", "denied", "revoke", "team/app")
+	s.Stop(t)
+
+	// What was said lives on; what --anonymous said does not.
+	if err := os.WriteFile(htpasswd, []byte("bob:$2y$05$cGZDjJXYyBSVULY5q6tWUOtSTAS.8ZKYnjqjGY4tE4T2ZtzlPUsbq\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = cubby(t, "--htpasswd", htpasswd).Start(t, dir)
+	c = process.NewClient(s.URL)
+	c.Want(t, http.StatusOK, "GET", "/v2/team/app/manifests/v1", nil, basic...)
+	c.Want(t, http.StatusUnauthorized, "GET", "/v2/team/app/manifests/v1", nil)
+	c.Want(t, http.StatusUnauthorized, "GET", "/v2/", nil, "Authorization", "Basic Ym9iOndyb25nIG9uZQ==") // bob:wrong one
+	on("anonymous").Want(t, 0, "pub/**: pull")
+	s.Stop(t)
+	cubby(t, "--anonymous", "pull").Start(t, dir).Stop(t)
+	on("anonymous").Want(t, 0, "**: pull")
+	cubby(t).Start(t, dir).Stop(t)
+	if r := on("anonymous").Run(t); strings.Contains(r.Stdout, " **: pull") {
+		t.Errorf("what --anonymous said is still so without it:\n%s", r.Stdout)
+	}
+	if err := os.WriteFile(htpasswd, []byte("bob:{SHA}x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cubby(t, "--htpasswd", htpasswd).WantRefused(t, dir, htpasswd, "line 1", "bob")
+}
+
+// testFirstUser: on a network somebody must be able to log in. The network here is one of the test's own, without a way
+// out.
+func testFirstUser(t *testing.T) {
+	process.NeedRoot(t)
+	process.NeedTool(t, "unshare")
+	for _, preset := range []bool{false, true} {
+		dir, secret := process.Dir(t), filepath.Join(process.Dir(t), "secret")
+		args := []string{"--addr", "0.0.0.0:0"}
+		if preset {
+			if err := os.WriteFile(secret, []byte("chosen by the operator\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "--admin-password-file", secret)
+		}
+		server := cubby(t, args...)
+		server.Wrap = []string{"unshare", "--net"}
+		s := server.Start(t, dir)
+		on := func(args ...string) process.Command { return cubby(t, append(args, "--data", dir)...) }
+		on("user", "ls").Want(t, 0, "admin  0", "** admin")
+		file := filepath.Join(dir, "admin-password")
+		password, err := os.ReadFile(file)
+		if (err == nil) == preset {
+			t.Fatalf("preset %v: %q, %v", preset, password, err)
+		}
+		if !preset {
+			info, err := os.Stat(file)
+			if err != nil || info.Mode().Perm() != 0o600 || len(password) != 21 {
+				t.Errorf("%v, %q, %v", info, password, err)
+			}
+			if log := s.Log(); !strings.Contains(log, file) || strings.Contains(log, strings.TrimSpace(string(password))) {
+				t.Errorf("the log must name the file and not the password:\n%s", log)
+			}
+		}
+		s.Stop(t)
+		s = server.Start(t, dir) // once
+		on("user", "ls").Want(t, 0, "admin  0")
+		again, _ := os.ReadFile(file)
+		if string(again) != string(password) {
+			t.Errorf("another password after a restart: %q and %q", password, again)
+		}
+		change := on("user", "passwd", "admin", "--password-stdin")
+		change.Stdin = "another one"
+		change.Want(t, 0)
+		if _, err := os.Stat(file); err == nil {
+			t.Error("the file with the old password is still there")
+		}
+		s.Stop(t)
+	}
+}

@@ -87,6 +87,8 @@ type Command struct {
 	Args []string
 	Env  []string
 	UID  uint32 // run as this user and group; 0: as the test's own
+
+	Stdin string // what it reads
 }
 
 func (c Command) exec(ctx context.Context) *exec.Cmd {
@@ -117,6 +119,7 @@ func (c Command) Run(t *testing.T) Result {
 	defer cancel()
 	cmd := c.exec(ctx)
 	var stdout, stderr bytes.Buffer
+	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok || ctx.Err() != nil {

@@ -1,20 +1,15 @@
 package cli
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"cubby/server"
 	"cubby/store"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/spf13/cobra"
 )
 
 func TestParseTime(t *testing.T) {
@@ -126,28 +121,13 @@ func TestHistoryCommands(t *testing.T) {
 		{"du never", ExitRefused, []string{"no repository never here"}},
 		{"du A", ExitUsage, []string{"repository name"}},
 	} {
-		root := &cobra.Command{Use: "cubby", SilenceErrors: true, SilenceUsage: true}
-		root.AddCommand(Commands(func(st *store.Store) http.Handler { return server.Admin(st, nil) })...)
-		WrongArgsAreUsage(root)
-		var out bytes.Buffer
-		root.SetOut(&out)
-		root.SetErr(&out)
-		root.SetArgs(append(strings.Fields(tt.args), "--data", dir))
-		err := root.ExecuteContext(t.Context())
-		code := 0
-		if err != nil {
-			code = ExitFailed
-			fmt.Fprintln(&out, err)
-		}
-		if exit, ok := errors.AsType[*ExitError](err); ok {
-			code = exit.Code
-		}
+		out, code := runCommand(t, dir, "", tt.args)
 		if code != tt.code {
-			t.Errorf("%s: exit code %d, want %d: %v", tt.args, code, tt.code, err)
+			t.Errorf("%s: exit code %d, want %d: %s", tt.args, code, tt.code, out)
 		}
 		for _, want := range tt.want {
-			if !strings.Contains(out.String(), want) {
-				t.Errorf("%s: no %q in:\n%s", tt.args, want, &out)
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in:\n%s", tt.args, want, out)
 			}
 		}
 	}
