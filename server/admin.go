@@ -32,6 +32,7 @@ type Event struct {
 	Grant         *GrantItem           `json:"grant,omitempty"`
 	Token         *TokenItem           `json:"token,omitempty"`
 	Audit         *store.AuditEntry    `json:"audit,omitempty"`
+	Connect       *ConnectItem         `json:"connect,omitempty"`
 	// Note is a sentence for people, such as why a command waits.
 	Note     string      `json:"note,omitempty"`
 	Progress *Progress   `json:"progress,omitempty"`

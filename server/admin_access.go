@@ -63,6 +63,7 @@ var accessCommands = map[string]AdminFunc{
 	"POST /token/create": adminCreateToken,
 	"POST /token/revoke": adminRevokeToken,
 	"GET /audit":         adminAudit,
+	"GET /connect":       adminConnect,
 }
 
 func sendGrants(user string, grants []store.Grant) []GrantItem {

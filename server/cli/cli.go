@@ -54,7 +54,7 @@ func Commands(admin func(*store.Store) http.Handler) []*cobra.Command {
 			"  cubby grant alice 'team/**' pull,push,delete\n  cubby grant bob '**' admin"),
 		grantCommand("revoke", "Take rights from a user", "Take actions from what a user may do by exactly this PATTERN, see \"cubby user ls\". It ends with the next request.\n",
 			"  cubby revoke alice 'team/**' delete"),
-		anonymousCommand(), tokenCommand(), auditCommand()}
+		anonymousCommand(), tokenCommand(), auditCommand(), connectCommand()}
 }
 
 // WrongArgsAreUsage gives every command the exit code that its help promises for wrong arguments.

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"cubby/server"
+	"cubby/store"
+
+	"github.com/spf13/cobra"
+)
+
+func connectCommand() *cobra.Command {
+	var a adminCommand
+	var host, user string
+	cmd := &cobra.Command{
+		Use:   "connect CLIENT",
+		Short: "Show what a client needs to use this registry",
+		Long: `Show the file, its exact content and the commands with which CLIENT uses this registry: its address, plain HTTP or its
+certificate, and how to log in. CLIENT is one of ` + strings.Join(server.ConnectClients(), ", ") + `.
+` + whereHelp + exitHelp,
+		Example: "  cubby connect docker\n  cubby connect k3s --host nas.home:5000 --user alice",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := server.Connect(args[0], server.ConnectItem{}, user)
+			if err == nil && user != "" {
+				err = store.CheckUserName(user)
+			}
+			if err == nil && strings.ContainsAny(host, "\"'\\ \n/") {
+				err = fmt.Errorf("--host %q is not HOST or HOST:PORT", host)
+			}
+			if err != nil {
+				return UsageError(cmd, err)
+			}
+			return a.run(cmd, http.MethodGet, "/connect", nil, func(e server.Event) error {
+				c := *e.Connect
+				if host != "" {
+					c.Host = host
+				}
+				if a.json {
+					return printJSON(cmd.OutOrStdout(), c)
+				}
+				text, err := server.Connect(args[0], c, user)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+				return err
+			})
+		},
+	}
+	cmd.ValidArgs = server.ConnectClients()
+	a.flags(cmd)
+	cmd.Flags().StringVar(&host, "host", "", "as clients reach it, `HOST:PORT`; else as the server was started")
+	cmd.Flags().StringVar(&user, "user", "", "who logs in, `NAME`")
+	return cmd
+}
