@@ -1,0 +1,255 @@
+package auth
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cubby/store"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+func newGuard(t *testing.T, o Options) *Guard {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Role: store.RoleServe, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	o.Store = st
+	return New(o)
+}
+
+// TestToken: the form of an access token, and that a mistyped or cut one is told from it.
+func TestToken(t *testing.T) {
+	seen := make(map[string]bool)
+	for range 100 {
+		id, text, secret := NewToken()
+		if len(id) != idLength || !strings.HasPrefix(text, "cubby_"+id+"_") || len(secret) != 32 || seen[id] {
+			t.Fatalf("%s %s", id, text)
+		}
+		seen[id] = true
+		if !IsToken(text) || TokenID(text) != id || TokenID(id) != id {
+			t.Fatalf("%s is no token", text)
+		}
+		a := &store.Access{Tokens: map[string]*store.Token{id: {ID: id, Secret: secret}}}
+		if findToken(a, text) == nil {
+			t.Fatal("not found")
+		}
+		for i := range text {
+			if changed := text[:i] + "a" + text[i+1:]; changed != text && (IsToken(changed) || findToken(a, changed) != nil) {
+				t.Fatalf("%s is taken for a token", changed)
+			}
+		}
+		if IsToken(text[:len(text)-1]) || IsToken(text+"a") || IsToken("") {
+			t.Fatal("a cut or longer token is taken for one")
+		}
+	}
+}
+
+// TestAddress: who asks, behind proxies that are believed and others.
+func TestAddress(t *testing.T) {
+	g := newGuard(t, Options{Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("fd00::/8")}})
+	for _, tt := range []struct {
+		peer      string
+		forwarded []string
+		want      string
+	}{
+		{"192.0.2.1:5", nil, "192.0.2.1"},
+		{"192.0.2.1:5", []string{"198.51.100.1"}, "192.0.2.1"}, // no proxy of ours
+		{"127.0.0.1:5", []string{"198.51.100.1"}, "198.51.100.1"},
+		{"127.0.0.1:5", nil, "127.0.0.1"},
+		{"127.0.0.1:5", []string{"1.1.1.1, 198.51.100.1"}, "198.51.100.1"},
+		{"127.0.0.1:5", []string{"1.1.1.1", "198.51.100.1, 10.1.1.1"}, "198.51.100.1"},
+		{"[::ffff:127.0.0.1]:5", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		{"[fd00::1]:5", []string{"2001:db8::1"}, "2001:db8::1"},
+		{"127.0.0.1:5", []string{"nonsense"}, "127.0.0.1"},
+		{"127.0.0.1:5", []string{"1.1.1.1, nonsense, 10.1.1.1"}, "10.1.1.1"},
+		{"127.0.0.1:5", []string{""}, "127.0.0.1"},
+		{"nonsense", nil, "nonsense"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+		r.RemoteAddr = tt.peer
+		for _, f := range tt.forwarded {
+			r.Header.Add("X-Forwarded-For", f)
+		}
+		if got := g.Address(r); got != tt.want {
+			t.Errorf("%s %q: %s, want %s", tt.peer, tt.forwarded, got, tt.want)
+		}
+	}
+	if _, err := ParseNetworks([]string{"192.0.2.1", "2001:db8::/32", "10.1.2.3/8"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseNetworks([]string{"all"}); err == nil {
+		t.Error("all is a network")
+	}
+}
+
+// TestHtpasswd: what registry:2 has is taken, read again when it changes, and refused with its line.
+func TestHtpasswd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "htpasswd")
+	hash := func(password string, cost int) string {
+		h, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(h)
+	}
+	alice := hash("alice", bcrypt.MinCost)
+	for text, want := range map[string]string{
+		"alice":                               "line 1",
+		"# users\n\nalice:{SHA}abc\n":         "line 3: alice has no bcrypt hash",
+		"alice:" + alice + "x":                "line 1",
+		"alice:$2y$20$" + alice[7:]:           "cost 20",
+		":" + alice:                           "line 1",
+		"a:" + alice + "\nb:$apr1$x$y\nc:d\n": "line 2: b",
+	} {
+		if _, err := parseHtpasswd([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("alice:" + alice + "\r\n  bob:" + strings.Replace(alice, "$2a$", "$2y$", 1) + "\n")
+	h, err := OpenHtpasswd(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := func() int {
+		h.mu.Lock()
+		h.checked = time.Time{} // long ago
+		h.mu.Unlock()
+		return len(h.Users())
+	}
+	if n := users(); n != 2 {
+		t.Errorf("%d users", n)
+	}
+	write("nonsense")
+	if n := users(); n != 2 {
+		t.Errorf("%d users of an invalid file", n)
+	}
+	write("alice:" + alice)
+	if n := users(); n != 1 {
+		t.Errorf("%d users after the change", n)
+	}
+}
+
+// TestFailuresTakeTheSameTime: by the time of a failed login nobody learns who is known, whatever its hash costs (T-14).
+// What is compared are medians within one run.
+func TestFailuresTakeTheSameTime(t *testing.T) {
+	w := newPasswords(time.Now)
+	hash := func(cost int) string {
+		h, err := bcrypt.GenerateFromPassword([]byte("the right one"), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(h)
+	}
+	const highest = 7
+	kinds := map[string]string{"known": hash(highest), "known at lower cost": hash(bcrypt.MinCost), "unknown": "", "no hash": "x"}
+	times := make(map[string][]time.Duration)
+	for range 31 {
+		for kind, h := range kinds {
+			began := time.Now()
+			if ok, err := w.compare(t.Context(), h, "a wrong one", highest); ok || err != nil {
+				t.Fatalf("%s: %v, %v", kind, ok, err)
+			}
+			times[kind] = append(times[kind], time.Since(began))
+		}
+	}
+	median := func(kind string) time.Duration {
+		slices.Sort(times[kind])
+		return times[kind][len(times[kind])/2]
+	}
+	for kind := range kinds {
+		ratio := float64(median(kind)) / float64(median("known"))
+		t.Logf("%s: %v, %.3f of known", kind, median(kind), ratio)
+		// A dummy of another cost would be at 2 or 0.5; less than that is the noise of a shared machine.
+		if ratio < 0.75 || ratio > 1.33 {
+			t.Errorf("%s takes %.2f times what a known user takes", kind, ratio)
+		}
+	}
+	if ok, err := w.compare(t.Context(), hash(bcrypt.MinCost), "the right one", highest); !ok || err != nil {
+		t.Errorf("the right one: %v, %v", ok, err)
+	}
+	long := strings.Repeat("x", PasswordMax)
+	h, err := bcrypt.GenerateFromPassword([]byte(long), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, _ := w.compare(t.Context(), string(h), long+"y", highest); ok {
+		t.Error("what is behind 72 bytes is not compared")
+	}
+	for _, password := range []string{"short", long + "y"} {
+		if _, err := HashPassword(password); err == nil {
+			t.Errorf("a password of %d bytes is taken", len(password))
+		}
+	}
+}
+
+// TestManyLogins: comparisons are bounded, and who would have to wait for long is sent away.
+func TestManyLogins(t *testing.T) {
+	w := newPasswords(time.Now)
+	for range comparisonsWaiting {
+		w.waiting <- struct{}{}
+	}
+	if _, err := w.compare(t.Context(), "", "x", bcrypt.MinCost); !errors.Is(err, ErrSlowDown) {
+		t.Errorf("one more than may wait: %v", err)
+	}
+	for i := range 3 * passwordsMax {
+		user := string(rune('a'+i%26)) + time.Duration(i).String()
+		w.fail("192.0.2.1", user)
+		w.verified(user, "p", "h")
+		w.once(user, time.Hour)
+	}
+	if len(w.failures) > passwordsMax || len(w.right) > passwordsMax || len(w.seen) > passwordsMax {
+		t.Errorf("remembered: %d, %d, %d", len(w.failures), len(w.right), len(w.seen))
+	}
+}
+
+// FuzzIdentify: whatever the headers say, nobody is taken for somebody, and nothing panics.
+func FuzzIdentify(f *testing.F) {
+	st, err := store.Open(f.Context(), store.Options{Dir: f.TempDir(), Role: store.RoleServe, Create: true})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { st.Close() })
+	hash, err := bcrypt.GenerateFromPassword([]byte("secret password"), bcrypt.MinCost)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := st.AddUser(f.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
+		f.Fatal(err)
+	}
+	g := New(Options{Store: st, Cost: bcrypt.MinCost, Proxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	f.Add("Basic YWxpY2U6eA==", "1.2.3.4", "repository:a/b:pull,push")
+	f.Add("Bearer cubby-bearer.e30.AAAA", "::1, x", "registry:catalog:*")
+	f.Add("Bearer cubby_aaaaaaaaaa_", ",,", "repository(plugin):a:*")
+	f.Fuzz(func(t *testing.T, authorization, forwarded, scopes string) {
+		r := httptest.NewRequest(http.MethodGet, "/v2/", io.LimitReader(strings.NewReader(""), 0))
+		r.RemoteAddr = "192.0.2.1:1"
+		r.Header.Set("Authorization", authorization)
+		r.Header.Set("X-Forwarded-For", forwarded)
+		p, err := g.Identify(r)
+		if err == nil && p.Known() || p.Local {
+			t.Errorf("%q is %s", authorization, p.Name)
+		}
+		if len(parseScopes([]string{scopes})) > scopesMax {
+			t.Error("too many scopes")
+		}
+	})
+}
