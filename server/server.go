@@ -211,6 +211,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 		s.writeError(w, r, fmt.Errorf("%w: the API is not for web pages", errCrossOrigin))
 		return
 	}
+	s.guard.HintProxy(r)
 	who, err := s.guard.Identify(r)
 	rt.who = who
 	if rec, ok := w.(*recorder); ok {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cubby/store"
@@ -137,6 +138,7 @@ type Guard struct {
 	cost     int
 
 	passwords *passwords
+	hinted    atomic.Bool // see HintProxy
 }
 
 // Options say what a Guard goes by besides its store.

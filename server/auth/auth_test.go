@@ -95,6 +95,25 @@ func TestAddress(t *testing.T) {
 	}
 }
 
+// TestHintProxy: a proxy that is not believed is told of once.
+func TestHintProxy(t *testing.T) {
+	var log strings.Builder
+	g := newGuard(t, Options{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for _, tt := range []struct {
+		peer, forwarded string
+		lines           int
+	}{{"192.0.2.1:5", "", 0}, {"127.0.0.1:5", "198.51.100.1", 0}, {"192.0.2.1:5", "198.51.100.1", 1}, {"192.0.2.2:5", "198.51.100.1", 1}} {
+		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+		r.RemoteAddr = tt.peer
+		if tt.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", tt.forwarded)
+		}
+		if g.HintProxy(r); strings.Count(log.String(), "--trusted-proxy") != tt.lines {
+			t.Errorf("%s for %q: %s", tt.peer, tt.forwarded, &log)
+		}
+	}
+}
+
 // TestHtpasswd: what registry:2 has is taken, read again when it changes, and refused with its line.
 func TestHtpasswd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "htpasswd")

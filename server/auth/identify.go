@@ -65,6 +65,17 @@ func (g *Guard) Address(r *http.Request) string {
 	return host
 }
 
+// HintProxy logs once that a proxy asks which is not believed: then everybody has its address.
+func (g *Guard) HintProxy(r *http.Request) {
+	if _, ok := r.Header["X-Forwarded-For"]; !ok || g.hinted.Load() {
+		return
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err == nil && !g.isProxy(peer.Addr()) && g.hinted.CompareAndSwap(false, true) {
+		g.log.Info("a proxy asks for others; if it is yours, start with --trusted-proxy to see their addresses", "proxy", peer.Addr().Unmap().String())
+	}
+}
+
 func (g *Guard) isProxy(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return slices.ContainsFunc(g.proxies, func(p netip.Prefix) bool { return p.Contains(addr) })
