@@ -101,6 +101,7 @@ var table = []struct {
 	{errDigestMissing, http.StatusBadRequest, codeDigestInvalid},
 	{errCrossOrigin, http.StatusForbidden, codeDenied},
 	{errTimeout, http.StatusRequestTimeout, codeBlobUploadInvalid},
+	{errPlain, http.StatusBadRequest, codeUnsupported},
 	{errRange, http.StatusRequestedRangeNotSatisfiable, codeUnsupported},
 	{context.Canceled, http.StatusRequestTimeout, codeUnsupported}, // nobody waits for the answer
 	{os.ErrDeadlineExceeded, http.StatusRequestTimeout, codeBlobUploadInvalid},

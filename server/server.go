@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cubby/server/auth"
+	"cubby/server/certs"
 	"cubby/store"
 
 	"github.com/julienschmidt/httprouter"
@@ -54,10 +55,11 @@ const DefaultMaxManifest = 4 << 20
 type Config struct {
 	Store       *store.Store
 	Guard       *auth.Guard
-	Log         *slog.Logger // nil: silent
-	MaxManifest int64        // bytes; 0: DefaultMaxManifest
-	Sparse      store.Sparse // "": store.SparseIndex
-	Version     string       // of the program, for the page at /
+	Log         *slog.Logger  // nil: silent
+	MaxManifest int64         // bytes; 0: DefaultMaxManifest
+	Sparse      store.Sparse  // "": store.SparseIndex
+	Version     string        // of the program, for the page at /
+	Certs       *certs.Source // nil: no TLS
 }
 
 // A Server answers HTTP requests. It is safe for concurrent use.
@@ -68,6 +70,7 @@ type Server struct {
 	maxManifest int64
 	sparse      store.Sparse
 	version     string
+	certs       *certs.Source
 
 	router *httprouter.Router
 	origin *http.CrossOriginProtection
@@ -113,7 +116,7 @@ var endpoints = map[resource]map[string]endpoint{
 // New returns a server over an open store, which the caller closes after the last request.
 func New(c Config) *Server {
 	s := &Server{
-		store: c.Store, guard: c.Guard, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version,
+		store: c.Store, guard: c.Guard, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version, certs: c.Certs,
 		parsing: make(chan struct{}, 4),
 	}
 	if s.log == nil {
@@ -148,6 +151,9 @@ func (s *Server) routes() *httprouter.Router {
 		router.Handle(method, "/", s.frontPage)
 		router.Handle(method, "/-/healthz", s.healthz)
 		router.Handle(method, "/-/readyz", s.readyz)
+		if s.certs != nil && s.certs.CA != nil {
+			router.Handle(method, "/-/ca.crt", s.authorityCertificate)
+		}
 	}
 	router.GET(tokenPath, s.token)
 	router.POST(tokenPath, s.token)
@@ -174,6 +180,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.writeError(rec, r, fmt.Errorf("panic: %v", p))
 	}()
+	if s.servePlain(rec, r) {
+		return
+	}
 	if err := s.origin.Check(r); err != nil {
 		s.writeError(rec, r, fmt.Errorf("%w: %w", errCrossOrigin, err))
 		return
@@ -297,6 +306,9 @@ func (t *Tracker) Wait(ctx context.Context) {
 // connectionsMax bounds the open connections. A listener that limits them would hide sendfile.
 const connectionsMax = 2000
 
+// streamsMax bounds the requests that run on one HTTP/2 connection. Clients that want more open another.
+const streamsMax = 32
+
 // HTTP returns an http.Server with the limits that protect it: time and size of headers, and idle connections. Bodies
 // have a progress deadline instead of a timeout, because a layer may take as long as it keeps moving.
 //
@@ -319,6 +331,7 @@ func HTTP(h http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    32 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsMax},
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
