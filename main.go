@@ -24,6 +24,7 @@ import (
 	"cubby/gc/policy"
 	"cubby/server"
 	"cubby/server/auth"
+	"cubby/server/certs"
 	"cubby/server/cli"
 	"cubby/store"
 	"cubby/store/oci"
@@ -94,6 +95,7 @@ type settings struct {
 	logLevel    string
 	grace       time.Duration
 	gcEvery     time.Duration
+	tls         certs.Options
 }
 
 func serveCommand() *cobra.Command {
@@ -135,6 +137,13 @@ Exit codes: 0 stopped, 1 failed or refused to start, 2 wrong usage.`,
 	f.StringVar(&c.logLevel, "log-level", "info", "log from this `LEVEL` on: debug, info, warn or error")
 	f.DurationVar(&c.gcEvery, "gc-every", 24*time.Hour, "collect what nobody refers to every `DURATION`; 0 is never")
 	f.DurationVar(&c.grace, "grace", 5*time.Second, "let running requests finish for this `DURATION` when stopping")
+	f.StringVar(&c.tls.Cert, "tls-cert", "", "speak https with the certificate in `FILE` (PEM, with its chain), read again when it changes")
+	f.StringVar(&c.tls.Key, "tls-key", "", "the key of --tls-cert in `FILE`")
+	f.BoolVar(&c.tls.SelfSigned, "tls-self-signed", false, "speak https with certificates of a CA of its own, which it serves at /-/ca.crt")
+	f.StringArrayVar(&c.tls.Names, "tls-name", nil, "a `NAME` or address to put into self-signed certificates beside those of this machine; repeat for more")
+	f.StringArrayVar(&c.tls.ACME, "tls-acme", nil, "speak https with a certificate for `HOST` from an ACME server, which must reach it on port 443 or 80; repeat for more")
+	f.StringVar(&c.tls.Directory, "tls-acme-directory", "", "`URL` of the ACME server's directory (default Let's Encrypt)")
+	f.StringVar(&c.tls.Email, "tls-acme-email", "", "`ADDRESS` for the ACME server to write to")
 	return cmd
 }
 
@@ -158,6 +167,9 @@ func serve(ctx context.Context, c settings) error {
 	}
 	if c.maxManifest < server.DefaultMaxManifest {
 		return &cli.ExitError{Code: cli.ExitUsage, Err: fmt.Errorf("max-manifest %d is less than the %d bytes that clients may expect", c.maxManifest, server.DefaultMaxManifest)}
+	}
+	if err := c.tls.Check(); err != nil {
+		return &cli.ExitError{Code: cli.ExitUsage, Err: err}
 	}
 	dir, err := serveDir(c.data)
 	if err != nil {
@@ -209,15 +221,25 @@ func serve(ctx context.Context, c settings) error {
 	if err := rules.inForce(st, c.readOnly); err != nil {
 		return errors.Join(err, st.Close())
 	}
+	// Only now: the CA is kept in the data directory, and files that its owner cannot read could not be read again.
+	source, err := certs.Open(dir, c.tls, log)
+	if err != nil {
+		return errors.Join(err, st.Close())
+	}
 	first, err := server.SettleAccess(ctx, st, server.FirstAccess{
 		Listeners: listeners, Anonymous: c.anonymous, PasswordFile: c.adminFile, Htpasswd: htpasswd != nil, ReadOnly: c.readOnly,
 	})
 	if err != nil {
 		return errors.Join(err, st.Close())
 	}
+	if err := server.SettleTLS(st, listeners, source, c.readOnly); err != nil {
+		return errors.Join(err, st.Close())
+	}
+	listeners = server.AnswerBoth(listeners, source.Config(), log)
 	guard := auth.New(auth.Options{Store: st, Htpasswd: htpasswd, Proxies: proxies, Log: log})
 	srv := server.New(server.Config{
 		Store: st, Guard: guard, Log: log, MaxManifest: c.maxManifest, Sparse: sparse, Version: version,
+		Certs: source,
 	})
 	admin, err := server.ListenAdmin(dir)
 	if err != nil {
@@ -231,7 +253,7 @@ func serve(ctx context.Context, c settings) error {
 	}
 	_ = buffer.Flush() // scripts wait for the address
 	if onTerminal {
-		startText(ctx, os.Stderr, listeners, st, guard, first, c.readOnly)
+		startText(ctx, os.Stderr, listeners, st, source, guard, first, c.readOnly)
 	}
 	collector := gc.NewCollector(st, log)
 	collector.Policy = rules.read
@@ -240,6 +262,9 @@ func serve(ctx context.Context, c settings) error {
 	var working sync.WaitGroup
 	if c.gcEvery > 0 && !c.readOnly {
 		working.Go(func() { collector.Schedule(background, c.gcEvery) })
+	}
+	if source != nil {
+		working.Go(func() { source.Watch(background) })
 	}
 	if rules.file != nil {
 		working.Go(func() { rules.watch(background, onTerminal) })
@@ -534,15 +559,21 @@ func run(ctx context.Context, log *slog.Logger, srv *server.Tracker, listeners [
 }
 
 // startText tells a person at a terminal what runs, who may use it, and how to begin.
-func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *store.Store, guard *auth.Guard, password string, readOnly bool) {
+func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *store.Store, source *certs.Source, guard *auth.Guard, password string, readOnly bool) {
 	host := listeners[0].Addr().String()
 	if h, port, err := net.SplitHostPort(host); err == nil && (h == "127.0.0.1" || h == "::1" || h == "::" || h == "0.0.0.0") {
 		host = "localhost:" + port
 	}
+	if source != nil && source.Host != "" {
+		host = source.HostPort(listeners[0].Addr())
+	}
 	free, _ := st.Space()
-	fmt.Fprintf(w, "\nCubby %s at http://%s\nData in %s, %s free\n%s.\n", version, host, st.Dir(), humanize.IBytes(uint64(free)), guard.Describe(readOnly))
+	fmt.Fprintf(w, "\nCubby %s at %s://%s\nData in %s, %s free\n%s.\n", version, source.Scheme(), host, st.Dir(), humanize.IBytes(uint64(free)), guard.Describe(readOnly))
 	if password != "" {
 		fmt.Fprintf(w, "\nLog in as admin with the password %s\n(kept in %s until you change it: cubby user passwd admin)\n", password, filepath.Join(st.Dir(), store.FileAdminPassword))
+	}
+	if source != nil && source.CA != nil {
+		fmt.Fprintf(w, "\nClients have to trust its CA, %[1]s://%[2]s/-/ca.crt\nSHA-256 fingerprint %[3]s\n", source.Scheme(), host, source.CA.Fingerprint())
 	}
 	names, err := st.Names(ctx, "", 1)
 	switch {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"go/parser"
 	"go/token"
@@ -451,6 +453,7 @@ func TestCommands(t *testing.T) {
 		"find store": testFindStore, "owner": testOwner, "refuse": testRefuse, "unwritable": testUnwritable,
 		"volume": testVolume, "long path": testLongPath, "stop": testStop, "second signal": testSecondSignal, "configuration": testConfiguration, "removal": testRemoval,
 		"access": testAccess, "first user": testFirstUser,
+		"self-signed": testSelfSigned, "certificate files": testCertificateFiles,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -463,7 +466,10 @@ func testUsage(t *testing.T) {
 	for _, line := range []string{
 		"nosuch", "--nosuch", "serve extra", "serve --nosuch", "serve --grace soon", "serve --anonymous maybe", "serve --sparse maybe",
 		"serve --addr here", "serve --log-level loud", "serve --max-manifest 5", "ls a b", "rm", "rm UPPER:tag", "rm a:-", "rm a@sha256:0",
-		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc --config x", "rm team/*@sha256:0", "rm x:[/team/a", "rm a --json", "rm Team/*:x", "serve --trusted-proxy x", "grant a b", "token create", "user add", "config check", "config check a b", "health extra", "health --addr here", "version extra", "completion bash extra",
+		"check extra", "backup", "rm team/*", "rm a:x --older 3x", "rm a:[", "gc --now A", "gc --config x", "rm team/*@sha256:0", "rm x:[/team/a", "rm a --json", "rm Team/*:x", "serve --trusted-proxy x", "grant a b", "token create", "user add", "config check", "config check a b", "health extra", "health --addr here",
+		"serve --tls-cert x", "serve --tls-key x", "serve --tls-self-signed --tls-cert x --tls-key x", "serve --tls-self-signed --tls-acme a.example",
+		"serve --tls-name x", "serve --tls-self-signed --tls-name x:1", "serve --tls-acme localhost", "serve --tls-acme-email a@b.example",
+		"version extra", "completion bash extra",
 	} {
 		cubby(t, strings.Fields(line)...).Want(t, cli.ExitUsage, "cubby: ")
 	}
@@ -918,6 +924,100 @@ func testRemoval(t *testing.T) {
 	}
 	on("undo", "team/a:pr-1").Want(t, 0)
 	on("check").Want(t, 0, "all is well")
+}
+
+// testSelfSigned: one port speaks https with a CA that it hands out itself, and http to this machine. The CA outlives
+// the process, and moves house with its directory.
+func testSelfSigned(t *testing.T) {
+	dir := process.Dir(t)
+	secure := cubby(t, "--tls-self-signed", "--tls-name", "registry.test")
+	s := secure.Start(t, dir)
+	plain := process.NewClient(s.URL)
+	authority := plain.Want(t, http.StatusOK, "GET", "/-/ca.crt", nil).Body
+	block, _ := pem.Decode(authority)
+	if block == nil {
+		t.Fatalf("the CA is not PEM: %s", authority)
+	}
+	fingerprint := strings.ReplaceAll(fmt.Sprintf("% X", sha256.Sum256(block.Bytes)), " ", ":")
+	if !strings.Contains(s.Log(), fingerprint) {
+		t.Errorf("the log does not have the CA's fingerprint %s", fingerprint)
+	}
+	c := process.NewTLSClient(t, s.URL, authority, "registry.test")
+	sample := c.PushSample(t)
+	c.WantSample(t, sample)
+	plain.WantSample(t, sample)
+	cubby(t, "health", "--addr", strings.TrimPrefix(s.URL, "http://")).Want(t, 0)
+	cubby(t, "connect", "docker", "--data", dir).Want(t, 0, "/etc/docker/certs.d/", string(authority))
+	silent, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s.Stop(t)
+
+	elsewhere := process.Dir(t)
+	if err := os.CopyFS(filepath.Join(elsewhere, "tls"), os.DirFS(filepath.Join(dir, "tls"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{dir, elsewhere} {
+		s := secure.Start(t, dir)
+		process.NewTLSClient(t, s.URL, authority, "localhost").Want(t, http.StatusNotFound, "GET", "/v2/team/none/tags/list", nil)
+		s.Stop(t)
+	}
+	if err := os.Remove(filepath.Join(dir, "tls", "ca.key")); err != nil {
+		t.Fatal(err)
+	}
+	secure.WantRefused(t, dir, "tls/ca.key")
+	cubby(t, "check", "--data", dir).Want(t, 0)
+
+	s = cubby(t).Start(t, dir)
+	if _, err := process.NewTLSClient(t, s.URL, authority, "localhost").Do("GET", "/v2/", nil); err == nil {
+		t.Error("a server without TLS speaks it")
+	}
+	if r := cubby(t, "connect", "docker", "--data", dir).Want(t, 0); strings.Contains(r.Stdout, "CERTIFICATE") {
+		t.Errorf("without TLS clients are told of a CA:\n%s", r.Stdout)
+	}
+	process.Poll(t, startMax, "the hint about https", func() bool { return strings.Contains(s.Log(), "--tls-self-signed") })
+}
+
+// testCertificateFiles: a certificate that is replaced while the server runs is taken over, and a bad one is not.
+func testCertificateFiles(t *testing.T) {
+	dir := process.Dir(t)
+	one, two := process.NewCertificate(t, "one.test"), process.NewCertificate(t, "two.test")
+	cert, key := filepath.Join(process.Dir(t), "tls.crt"), filepath.Join(process.Dir(t), "tls.key")
+	write := func(path string, content []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	secure := cubby(t, "--tls-cert", cert, "--tls-key", key)
+	secure.WantRefused(t, dir, cert)
+	write(cert, one.Cert)
+	write(key, two.Key)
+	secure.WantRefused(t, dir, cert, key, "does not match")
+	write(key, one.Key)
+	s := secure.Start(t, dir)
+	// trusted asks by a new connection.
+	trusted := func(p process.Certificate) error {
+		_, err := process.NewTLSClient(t, s.URL, p.Cert, p.Name).Do("GET", "/-/healthz", nil)
+		return err
+	}
+	if err := trusted(one); err != nil {
+		t.Error(err)
+	}
+	if trusted(two) == nil {
+		t.Error("the server has a certificate that it was not given")
+	}
+	process.NewClient(s.URL).Want(t, http.StatusNotFound, "GET", "/-/ca.crt", nil)
+	write(cert, two.Cert)
+	process.Poll(t, startMax, "the refusal of a certificate without its key", func() bool { return strings.Contains(s.Log(), "not taken over") })
+	if err := trusted(one); err != nil {
+		t.Errorf("after a bad replacement: %v", err)
+	}
+	write(key, two.Key)
+	process.Poll(t, startMax, "the new certificate", func() bool { return trusted(two) == nil })
+	s.Stop(t)
 }
 
 // startMax is how long a server may take to notice something.

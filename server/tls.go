@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cubby/server/certs"
+	"cubby/store"
 
 	"github.com/julienschmidt/httprouter"
 )
@@ -252,4 +253,27 @@ func (s *Server) authorityCertificate(w http.ResponseWriter, _ *http.Request, _ 
 	w.Header().Set(headerContentType, "application/x-x509-ca-cert")
 	w.Header().Set(headerNoSniff, "nosniff")
 	_, _ = w.Write(s.certs.CA.PEM())
+}
+
+// SettleTLS makes the store remember by what scheme, CA and name clients reach the registry.
+func SettleTLS(st *store.Store, listeners []net.Listener, source *certs.Source, readOnly bool) error {
+	if readOnly {
+		return nil
+	}
+	settings := map[string]string{SettingHTTPS: "", SettingCA: ""}
+	if source != nil {
+		settings[SettingHTTPS] = "true"
+		if source.CA != nil {
+			settings[SettingCA] = string(source.CA.PEM())
+		}
+		if source.Host != "" {
+			settings[SettingHost] = source.HostPort(listeners[0].Addr())
+		}
+	}
+	for name, value := range settings {
+		if err := st.SetSetting(name, value); err != nil {
+			return err
+		}
+	}
+	return nil
 }

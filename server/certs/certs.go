@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -117,6 +118,15 @@ func (s *Source) Scheme() string {
 		return "http"
 	}
 	return "https"
+}
+
+// HostPort returns Host with the port of an address, as clients write it: they know that https is 443.
+func (s *Source) HostPort(addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil || port == "443" {
+		return s.Host
+	}
+	return net.JoinHostPort(s.Host, port)
 }
 
 func config(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
