@@ -51,6 +51,7 @@ step 'go mod tidy' empty 'run go mod tidy' go mod tidy -diff
 step 'go fix' empty 'run go fix ./...' go fix -diff ./...
 step 'tests, with the race detector' env CUBBY_KILLS=200 CUBBY_GATE=1 go test -race -shuffle=on ./...
 step 'collection against its model' env CUBBY_SEQUENCES=2000 go test ./gc -run TestModel
+step 'certificates by ACME' scripts/acme.sh
 step 'conformance' scripts/conformance.sh
 step 'clients' scripts/clients.sh
 step 'release binaries' scripts/package.sh

@@ -9,6 +9,7 @@ pin() {
     staticcheck) echo honnef.co/go/tools/cmd/staticcheck@v0.8.2 ;;
     govulncheck) echo golang.org/x/vuln/cmd/govulncheck@v1.9.0 ;;
     conformance) echo github.com/opencontainers/distribution-spec/conformance@v0.0.0-20260831232431-97274622c111 ;;
+    pebble | pebble-challtestsrv) echo "github.com/letsencrypt/pebble/v2/cmd/$1@v2.10.1" ;;
     crane) echo github.com/google/go-containerregistry/cmd/crane@v0.22.1 ;;
     regctl) echo github.com/regclient/regclient/cmd/regctl@v0.11.7 ;;
     oras) echo oras.land/oras/cmd/oras@v1.3.6 ;;
