@@ -3,6 +3,7 @@ package server
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -507,6 +508,29 @@ func TestTokenService(t *testing.T) {
 		if a.StatusCode != 401 && i < len(header)-1 {
 			t.Fatalf("changed at %d: %d", i, a.StatusCode)
 		}
+	}
+}
+
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) {
+	l <- string(p)
+	return len(p), nil
+}
+
+// TestTokenRequestsAreLogged: clients that are asked for Bearer fail to log in nowhere else. No credentials are in the line.
+func TestTokenRequestsAreLogged(t *testing.T) {
+	log := make(lines, 10)
+	r := newRegistry(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(log, nil)) })
+	r.addUser("alice", "** pull")
+	r.want(401, "", "GET", tokenPath+"?account=alice&password=secret", nil, basic("alice", "secret")...)
+	select {
+	case line := <-log:
+		if !strings.Contains(line, "path=/-/token status=401") || strings.Contains(line, "secret") {
+			t.Errorf("logged %s", line)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("not logged")
 	}
 }
 

@@ -132,11 +132,11 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// logRequest writes one line for a request: health checks at debug, everything else at info. Credentials are in no
+// logRequest writes one line for a request: health checks at debug, what clients ask for at info. Credentials are in no
 // field: the query is logged only where the API defines it.
 func (s *Server) logRequest(rec *recorder, r *http.Request, d time.Duration, panicked any) {
 	level := slog.LevelInfo
-	if strings.HasPrefix(r.URL.Path, "/-/") {
+	if strings.HasPrefix(r.URL.Path, "/-/") && r.URL.Path != tokenPath {
 		level = slog.LevelDebug
 	}
 	ctx := context.WithoutCancel(r.Context())
