@@ -535,6 +535,7 @@ func TestTokenRequestsAreLogged(t *testing.T) {
 }
 
 // TestLoginsAreSlowed: failed logins wait longer and longer; a login that was right goes on, and so do other addresses.
+// The same wrong password again counts once.
 func TestLoginsAreSlowed(t *testing.T) {
 	now := time.Now()
 	r := newRegistry(t, func(c *Config) {
@@ -543,10 +544,22 @@ func TestLoginsAreSlowed(t *testing.T) {
 	r.addUser("alice", "** admin")
 	from := func(address string, headers []string) []string { return append(headers, "X-Forwarded-For", address) }
 	r.want(200, "", "GET", "/v2/", nil, from("192.0.2.1", as("alice"))...)
-	for range 6 {
-		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.1", basic("alice", "wrong"))...)
+	tries := 0
+	another := func(user string) []string {
+		tries++
+		return basic(user, fmt.Sprint("wrong ", tries))
 	}
-	a := r.want(429, codeTooManyRequests, "GET", "/v2/", nil, from("192.0.2.1", basic("alice", "wrong"))...)
+	for range 4 {
+		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.1", another("alice"))...)
+	}
+	_, revoked, _ := auth.NewToken()
+	for range 10 {
+		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.1", basic("alice", "wrong 1"))...)
+		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.1", basic("alice", revoked))...)
+	}
+	r.want(401, "", "GET", "/v2/", nil, from("192.0.2.1", another("alice"))...)
+	r.want(429, "", "GET", "/v2/", nil, from("192.0.2.1", basic("alice", "wrong 1"))...)
+	a := r.want(429, codeTooManyRequests, "GET", "/v2/", nil, from("192.0.2.1", another("alice"))...)
 	if a.Header.Get(headerRetryAfter) != "2" {
 		t.Errorf("Retry-After %q", a.Header.Get(headerRetryAfter))
 	}
@@ -557,7 +570,7 @@ func TestLoginsAreSlowed(t *testing.T) {
 	for range 9 {
 		for step := 0; ; step++ {
 			now = now.Add(time.Second)
-			if r.do("GET", "/v2/", nil, from("192.0.2.1", basic("alice", "wrong"))...).StatusCode == 401 {
+			if r.do("GET", "/v2/", nil, from("192.0.2.1", another("alice"))...).StatusCode == 401 {
 				waits = append(waits, step+1)
 				break
 			}
@@ -568,9 +581,9 @@ func TestLoginsAreSlowed(t *testing.T) {
 	}
 	// Unknown users alike, so that nothing is learnt.
 	for range 6 {
-		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.3", basic("nobody", "wrong"))...)
+		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.3", another("nobody"))...)
 	}
-	r.want(429, "", "GET", "/v2/", nil, from("192.0.2.3", basic("nobody", "wrong"))...)
+	r.want(429, "", "GET", "/v2/", nil, from("192.0.2.3", another("nobody"))...)
 	now = now.Add(10 * time.Minute)
 	r.want(200, "", "GET", "/v2/", nil, from("192.0.2.1", as("alice"))...)
 }

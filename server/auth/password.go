@@ -63,7 +63,8 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 	if strings.HasPrefix(password, tokenPrefix) {
 		t := findToken(p.access, password)
 		if t == nil {
-			return g.failed(p, user, fmt.Errorf("%w: there is no such access token", ErrCredentials))
+			try := g.passwords.keyOf(p.Address, user, password, "")
+			return g.failed(p, user, try, fmt.Errorf("%w: there is no such access token", ErrCredentials))
 		}
 		return g.loginWith(p, t)
 	}
@@ -76,12 +77,16 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 	if wait := g.passwords.wait(p.Address, user); wait > 0 {
 		return &SlowDownError{After: wait}
 	}
+	try := g.passwords.keyOf(p.Address, user, password, hash)
+	if g.passwords.wasWrong(try) {
+		return ErrCredentials
+	}
 	ok, err := g.passwords.compare(ctx, hash, password, g.maxCost())
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return g.failed(p, user, ErrCredentials)
+		return g.failed(p, user, try, ErrCredentials)
 	}
 	g.passwords.verified(user, password, hash)
 	g.passwords.succeeded(p.Address, user)
@@ -113,13 +118,17 @@ func (g *Guard) loggedIn(p *Principal) {
 	g.audit(p, store.AuditEntry{Action: store.AuditLogin})
 }
 
-// failed notes a failed login, and logs the one that makes the next ones slow.
-func (g *Guard) failed(p *Principal, user string, err error) error {
+// failed notes a failed login, and logs the one that makes the next ones slow. The same try again is not noted.
+func (g *Guard) failed(p *Principal, user string, try [32]byte, err error) error {
+	n := g.passwords.fail(p.Address, user, try)
+	if n == 0 {
+		return err
+	}
 	shown := user
 	if store.CheckUserName(user) != nil {
 		shown = fmt.Sprintf("%.64q", user)
 	}
-	if n := g.passwords.fail(p.Address, user); n == failuresFree+1 {
+	if n == failuresFree+1 {
 		g.log.Warn("repeated failed logins", "user", shown, "addr", p.Address, "client", p.Client)
 	}
 	g.audit(p, store.AuditEntry{Action: store.AuditLoginFailed, Detail: shown})
@@ -135,6 +144,9 @@ const (
 	// second up to failuresWait.
 	failuresFree = 5
 	failuresWait = time.Minute
+	// failuresKept is how long failures are remembered. For as long a password that was wrong does not count again: it
+	// guesses nothing, and one push of containerd with it is a dozen failed logins, which would lock out who knows better.
+	failuresKept = 10 * failuresWait
 	// comparisonsWaiting bounds the logins that wait for their comparison.
 	comparisonsWaiting = 32
 )
@@ -152,6 +164,7 @@ type passwords struct {
 	mu       sync.Mutex
 	right    map[[32]byte]time.Time // guarded by mu; until when
 	failures map[[32]byte]failure   // guarded by mu
+	wrong    map[[32]byte]time.Time // guarded by mu; passwords that were wrong, until when
 	seen     map[[32]byte]time.Time // guarded by mu; see once
 }
 
@@ -163,7 +176,7 @@ type failure struct {
 func newPasswords(now func() time.Time) *passwords {
 	w := &passwords{
 		now: now, comparing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), waiting: make(chan struct{}, comparisonsWaiting),
-		right: make(map[[32]byte]time.Time), failures: make(map[[32]byte]failure), seen: make(map[[32]byte]time.Time),
+		right: make(map[[32]byte]time.Time), failures: make(map[[32]byte]failure), wrong: make(map[[32]byte]time.Time), seen: make(map[[32]byte]time.Time),
 	}
 	_, _ = rand.Read(w.key[:]) // it never fails
 	return w
@@ -232,14 +245,37 @@ func (w *passwords) wait(address, user string) time.Duration {
 	return max(0, w.failures[key].until.Sub(w.now()))
 }
 
-// fail notes a failed login and returns how many there were in a row.
-func (w *passwords) fail(address, user string) int {
+// wasWrong reports whether the same address tried the same password of a user before, and remembers it for longer. The
+// key says also against which hash, so that a password that was changed to it is right.
+func (w *passwords) wasWrong(try [32]byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.repeats(try)
+}
+
+// repeats is wasWrong for a caller that holds mu.
+func (w *passwords) repeats(try [32]byte) bool {
+	now := w.now()
+	if !now.Before(w.wrong[try]) {
+		return false
+	}
+	w.wrong[try] = now.Add(failuresKept)
+	return true
+}
+
+// fail notes a failed login and returns how many there were in a row, or 0 when this try was wrong before.
+func (w *passwords) fail(address, user string, try [32]byte) int {
 	key := w.keyOf(address, user)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.repeats(try) {
+		return 0
+	}
 	now := w.now()
+	makeRoom(w.wrong, func(until time.Time) bool { return !now.Before(until) })
+	w.wrong[try] = now.Add(failuresKept)
 	// What is long over begins anew.
-	over := func(f failure) bool { return now.Sub(f.until) > 10*failuresWait }
+	over := func(f failure) bool { return now.Sub(f.until) > failuresKept }
 	makeRoom(w.failures, over)
 	f := w.failures[key]
 	if over(f) {
