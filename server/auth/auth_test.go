@@ -231,11 +231,11 @@ func TestManyLogins(t *testing.T) {
 	}
 	for i := range 3 * passwordsMax {
 		user := string(rune('a'+i%26)) + time.Duration(i).String()
-		w.fail("192.0.2.1", user)
+		w.fail("192.0.2.1", user, w.keyOf(user))
 		w.verified(user, "p", "h")
 		w.once(user, time.Hour)
 	}
-	if len(w.failures) > passwordsMax || len(w.right) > passwordsMax || len(w.seen) > passwordsMax {
+	if len(w.failures) > passwordsMax || len(w.right) > passwordsMax || len(w.seen) > passwordsMax || len(w.wrong) > passwordsMax {
 		t.Errorf("remembered: %d, %d, %d", len(w.failures), len(w.right), len(w.seen))
 	}
 }
