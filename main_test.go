@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"encoding/pem"
@@ -9,9 +10,11 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path"
@@ -26,8 +29,13 @@ import (
 	"testing"
 	"time"
 
+	"cubby/gc"
+	"cubby/gc/policy"
 	"cubby/scripts/process"
+	"cubby/server"
+	"cubby/server/auth"
 	"cubby/server/cli"
+	"cubby/store"
 )
 
 // These tests run the program as its users do: real processes, real files, real HTTP on loopback. What they need beyond
@@ -1158,4 +1166,150 @@ func testFirstUser(t *testing.T) {
 		}
 		s.Stop(t)
 	}
+}
+
+// A leapingClock makes a day of every collection, for all goroutines alike.
+type leapingClock struct{ seconds atomic.Int64 }
+
+func (c *leapingClock) Now() time.Time { return time.Unix(c.seconds.Load(), 0) }
+func (c *leapingClock) Uptime() (string, time.Duration, error) {
+	return "boot", time.Duration(c.seconds.Load()) * time.Second, nil
+}
+
+// TestCollectWhileServing: clients push, retag, mount and delete the same few digests by HTTP while collection, which
+// keeps nothing, runs without a pause. Nothing is a 5xx, what was acknowledged under a tag can be pulled, and in the end
+// everything is whole (T-4).
+func TestCollectWhileServing(t *testing.T) {
+	clock := &leapingClock{}
+	clock.seconds.Store(1_700_000_000)
+	st, err := store.Open(t.Context(), store.Options{Dir: process.Dir(t), Role: store.RoleServe, Create: true, Now: clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	served := httptest.NewServer(server.New(server.Config{Store: st, Guard: auth.New(auth.Options{Store: st})}))
+	defer served.Close()
+	collector := gc.NewCollector(st, slog.New(slog.DiscardHandler))
+	collector.Timer = clock
+	nothing, _, err := policy.Parse([]byte(`keep: [{repositories: "**", untagged: 0s, used: 0s, cache: 0s}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	collector.Policy = func(context.Context) (*policy.Policy, error) { return nothing, nil }
+
+	const clients, rounds = 8, 120
+	var pushing sync.WaitGroup
+	var pulled atomic.Int64
+	failed := make(chan error, clients)
+	for id := range clients {
+		pushing.Go(func() {
+			c := &racingClient{Client: process.NewClient(served.URL), id: id, random: rand.New(rand.NewPCG(uint64(id), 1))}
+			for range rounds {
+				if err := c.round(&pulled); err != nil {
+					failed <- fmt.Errorf("client %d: %w", id, err)
+					return
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		pushing.Wait()
+		close(done)
+	}()
+	runs := 0
+	for running := true; running; runs++ {
+		select {
+		case err := <-failed:
+			t.Error(err)
+		case <-done:
+			running = false
+		default:
+		}
+		clock.seconds.Add(int64(25 * time.Hour / time.Second))
+		if _, _, err := collector.Run(t.Context(), gc.Request{Cause: "command", Force: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report, err := st.Check(t.Context(), true, nil)
+	if err != nil || len(report.Problems) > 0 || report.Orphans > 0 {
+		t.Errorf("check: %+v, %v", report, err)
+	}
+	t.Logf("%d collections beside %d pushes, %d pulled whole", runs, clients*rounds, pulled.Load())
+	if pulled.Load() == 0 {
+		t.Error("nothing was pulled")
+	}
+}
+
+// A racingClient owns its tags; the content it shares with the others.
+type racingClient struct {
+	*process.Client
+	id     int
+	random *rand.Rand
+}
+
+// ask does a request that may be answered with any of the statuses.
+func (c *racingClient) ask(method, path string, body []byte, headers []string, statuses ...int) (process.Answer, error) {
+	a, err := c.Do(method, path, body, headers...)
+	if err == nil && !slices.Contains(statuses, a.Status) {
+		err = fmt.Errorf("%s %s: %d, want one of %v: %s", method, path, a.Status, statuses, a.Body)
+	}
+	return a, err
+}
+
+// round pushes an image like a real client, tags it, and pulls it. To be told to push again is part of the protocol.
+func (c *racingClient) round(pulled *atomic.Int64) error {
+	repo := fmt.Sprint("r", c.random.IntN(2))
+	blobs := []process.Content{process.RandomBlob(byte(c.random.IntN(3)), 500), process.RandomBlob(byte(3+c.random.IntN(3)), 500)}
+	for _, b := range blobs {
+		if err := c.pushBlob(repo, b); err != nil {
+			return err
+		}
+	}
+	image := process.Image(blobs[0], blobs[1])
+	tag := fmt.Sprintf("/v2/%s/manifests/c%d-%d", repo, c.id, c.random.IntN(2))
+	a, err := c.ask("PUT", tag, image.Raw, []string{"Content-Type", image.MediaType}, http.StatusCreated, http.StatusNotFound)
+	if err != nil || a.Status == http.StatusNotFound {
+		return err // a day or more went by since the push
+	}
+	if c.random.IntN(4) == 0 {
+		_, err := c.ask("DELETE", tag, nil, nil, http.StatusAccepted)
+		return err
+	}
+	if c.random.IntN(8) == 0 { // somebody else's tags may hang on it
+		_, err := c.ask("DELETE", "/v2/"+repo+"/blobs/"+blobs[0].Digest, nil, nil, http.StatusMethodNotAllowed)
+		return err
+	}
+	got, err := c.ask("GET", tag, nil, nil, http.StatusOK)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(got.Body, image.Raw) {
+		return fmt.Errorf("%s has other bytes", tag)
+	}
+	for _, b := range blobs {
+		got, err := c.ask("GET", "/v2/"+repo+"/blobs/"+b.Digest, nil, nil, http.StatusOK)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(got.Body, b.Raw) {
+			return fmt.Errorf("%s has other bytes", b.Digest)
+		}
+	}
+	pulled.Add(1)
+	return nil
+}
+
+func (c *racingClient) pushBlob(repo string, b process.Content) error {
+	a, err := c.ask("HEAD", "/v2/"+repo+"/blobs/"+b.Digest, nil, nil, http.StatusOK, http.StatusNotFound)
+	if err != nil || a.Status == http.StatusOK {
+		return err
+	}
+	a, err = c.ask("POST", fmt.Sprintf("/v2/%s/blobs/uploads/?mount=%s&from=r%d", repo, b.Digest, c.random.IntN(2)), nil, nil, http.StatusCreated, http.StatusAccepted)
+	if err != nil || a.Status == http.StatusCreated {
+		return err
+	}
+	// The session may have expired: days go by.
+	_, err = c.ask("PUT", a.Header.Get("Location")+"?digest="+b.Digest, b.Raw, nil, http.StatusCreated, http.StatusNotFound)
+	return err
 }
