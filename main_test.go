@@ -1260,7 +1260,7 @@ func (c *racingClient) ask(method, path string, body []byte, headers []string, s
 // round pushes an image like a real client, tags it, and pulls it. To be told to push again is part of the protocol.
 func (c *racingClient) round(pulled *atomic.Int64) error {
 	repo := fmt.Sprint("r", c.random.IntN(2))
-	blobs := []process.Content{process.RandomBlob(byte(c.random.IntN(3)), 500), process.RandomBlob(byte(3+c.random.IntN(3)), 500)}
+	blobs := []process.Content{process.RandomBlob(byte(c.random.IntN(8)), 500), process.RandomBlob(byte(8+c.random.IntN(8)), 500)}
 	for _, b := range blobs {
 		if err := c.pushBlob(repo, b); err != nil {
 			return err
@@ -1272,7 +1272,7 @@ func (c *racingClient) round(pulled *atomic.Int64) error {
 	if err != nil || a.Status == http.StatusNotFound {
 		return err // a day or more went by since the push
 	}
-	if c.random.IntN(4) == 0 {
+	if c.random.IntN(2) == 0 { // so that much falls out of use and comes back
 		_, err := c.ask("DELETE", tag, nil, nil, http.StatusAccepted)
 		return err
 	}
