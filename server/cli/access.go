@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"cubby/server"
@@ -214,19 +213,9 @@ func userListCommand() *cobra.Command {
 		Long:  "List users, and what they may do. Users of an htpasswd file are not among them.\n" + whereHelp + exitHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			if !a.json {
-				fmt.Fprintln(out, "USER\tTOKENS\tSINCE\tMAY")
-			}
-			err := a.run(cmd, http.MethodGet, "/user/ls", nil, func(e server.Event) error {
-				if a.json {
-					return printJSON(cmd.OutOrStdout(), e.User)
-				}
-				u := e.User
-				_, err := fmt.Fprintf(out, "%s\t%d\t%s\t%s\n", u.Name, u.Tokens, date(u.CreatedAt), describeGrants(u.Grants))
-				return err
+			return a.table(cmd, "/user/ls", nil, "USER\tTOKENS\tSINCE\tMAY", func(e server.Event) any { return e.User }, func(e server.Event) string {
+				return fmt.Sprintf("%s\t%d\t%s\t%s", e.User.Name, e.User.Tokens, date(e.User.CreatedAt), describeGrants(e.User.Grants))
 			})
-			return errors.Join(err, out.Flush())
 		},
 	}
 	a.flags(cmd)
@@ -389,17 +378,8 @@ func tokenListCommand() *cobra.Command {
 		Long:  "List access tokens, and when and from where they were last used.\n" + whereHelp + exitHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			if !a.json {
-				fmt.Fprintln(out, "ID\tUSER\tREPOSITORIES\tACTIONS\tFROM\tEXPIRES\tLAST USED\tUSED FROM\tDESCRIPTION")
-			}
-			err := a.run(cmd, http.MethodGet, "/token/ls", url.Values{"user": {user}}, func(e server.Event) error {
-				if a.json {
-					return printJSON(cmd.OutOrStdout(), e.Token)
-				}
-				return printToken(out, e.Token)
-			})
-			return errors.Join(err, out.Flush())
+			const header = "ID\tUSER\tREPOSITORIES\tACTIONS\tFROM\tEXPIRES\tLAST USED\tUSED FROM\tDESCRIPTION"
+			return a.table(cmd, "/token/ls", url.Values{"user": {user}}, header, func(e server.Event) any { return e.Token }, func(e server.Event) string { return tokenRow(e.Token) })
 		},
 	}
 	a.flags(cmd)
@@ -407,7 +387,7 @@ func tokenListCommand() *cobra.Command {
 	return cmd
 }
 
-func printToken(w io.Writer, t *server.TokenItem) error {
+func tokenRow(t *server.TokenItem) string {
 	when := func(at time.Time) string {
 		if at.IsZero() {
 			return "never"
@@ -418,8 +398,7 @@ func printToken(w io.Writer, t *server.TokenItem) error {
 	if len(t.Networks) > 0 {
 		from = strings.Join(t.Networks, " ")
 	}
-	_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", t.ID, t.User, t.Repositories, t.Actions, from, when(t.ExpiresAt), when(t.UsedAt), t.UsedFrom, t.Description)
-	return err
+	return strings.Join([]string{t.ID, t.User, t.Repositories, t.Actions, from, when(t.ExpiresAt), when(t.UsedAt), t.UsedFrom, printable(t.Description)}, "\t")
 }
 
 func tokenRevokeCommand() *cobra.Command {
@@ -464,19 +443,11 @@ kept for 90 days.
 				}
 				params.Set("since", at.Format(time.RFC3339))
 			}
-			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			if !a.json {
-				fmt.Fprintln(out, "WHEN\tWHO\tTOKEN\tDID\tREPOSITORY\tREFERENCE\tDETAIL\tADDRESS\tCLIENT")
-			}
-			err := a.run(cmd, http.MethodGet, "/audit", params, func(e server.Event) error {
-				if a.json {
-					return printJSON(cmd.OutOrStdout(), e.Audit)
-				}
+			const header = "WHEN\tWHO\tTOKEN\tDID\tREPOSITORY\tREFERENCE\tDETAIL\tADDRESS\tCLIENT"
+			return a.table(cmd, "/audit", params, header, func(e server.Event) any { return e.Audit }, func(e server.Event) string {
 				v := e.Audit
-				_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", date(v.At), v.Who, v.Token, v.Action, v.Repository, printable(v.Reference), printable(v.Detail), v.Address, printable(v.Client))
-				return err
+				return strings.Join([]string{date(v.At), v.Who, v.Token, string(v.Action), v.Repository, printable(v.Reference), printable(v.Detail), v.Address, printable(v.Client)}, "\t")
 			})
-			return errors.Join(err, out.Flush())
 		},
 	}
 	a.flags(cmd)

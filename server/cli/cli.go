@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"cubby/server"
@@ -156,6 +157,23 @@ func (a *adminCommand) run(cmd *cobra.Command, method, path string, params url.V
 		return &ExitError{ExitRefused, err}
 	}
 	return err
+}
+
+// table runs a command that only looks, and prints each event as a line of a table, or with --json the value that it
+// holds. header is a line of columns with tabs between, like those that row returns.
+func (a *adminCommand) table(cmd *cobra.Command, path string, params url.Values, header string, value func(server.Event) any, row func(server.Event) string) error {
+	out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	if !a.json {
+		fmt.Fprintln(out, header)
+	}
+	err := a.run(cmd, http.MethodGet, path, params, func(e server.Event) error {
+		if a.json {
+			return printJSON(cmd.OutOrStdout(), value(e))
+		}
+		_, err := fmt.Fprintln(out, row(e))
+		return err
+	})
+	return errors.Join(err, out.Flush())
 }
 
 // print writes an event as JSON.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"cubby/server"
-	"cubby/store"
 	"cubby/store/oci"
 
 	"github.com/dustin/go-humanize"
@@ -133,27 +132,12 @@ func collectLogCommand() *cobra.Command {
 		Long:  "List past collections, the newest first, also those that were refused or failed.\n" + whereHelp + exitHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			out := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			if !a.json {
-				fmt.Fprintln(out, "STARTED\tTOOK\tBY\tOUTCOME\tFREED\tTAGS\tMANIFESTS\tBLOBS\tREASON")
-			}
-			err := a.run(cmd, http.MethodGet, "/gc/log", nil, func(e server.Event) error {
-				if a.json {
-					return printJSON(cmd.OutOrStdout(), e.Run)
-				}
-				printRun(out, e.Run)
-				return nil
+			return a.table(cmd, "/gc/log", nil, "STARTED\tTOOK\tBY\tOUTCOME\tFREED\tTAGS\tMANIFESTS\tBLOBS\tREASON", func(e server.Event) any { return e.Run }, func(e server.Event) string {
+				r := e.Run
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s", date(r.StartedAt), r.Duration.Round(time.Millisecond), r.Cause, r.Outcome, size(r.Bytes), r.Tags, r.Manifests, r.Blobs, r.Reason)
 			})
-			if err != nil {
-				return err
-			}
-			return out.Flush()
 		},
 	}
 	a.flags(cmd)
 	return cmd
-}
-
-func printRun(w io.Writer, r *store.CollectionRun) {
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", date(r.StartedAt), r.Duration.Round(time.Millisecond), r.Cause, r.Outcome, size(r.Bytes), r.Tags, r.Manifests, r.Blobs, r.Reason)
 }
