@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Drives real clients against Cubby: every client through every step of a fixed matrix (clients/matrix.sh).
+# Drives real clients against Cubby: every client through every step of a fixed matrix (clients/matrix.sh), without logging
+# in, and with logins on a Cubby that has users.
 #   scripts/clients.sh [CLIENT...]     all clients, or only those named
 # As root, with Debian's own clients installed; the Go clients are built by scripts/tools.sh. The clients' state, mounts
 # and daemons live in one scratch folder and in namespaces of their own, and end with the script.

@@ -14,6 +14,7 @@ skopeo_down() {
 # From the layout again: skopeo remembers by itself where it pushed these layers.
 skopeo_copy() { skopeo copy -q --preserve-digests --dest-tls-verify=false "oci:$C/app:1" "docker://$2"; }
 skopeo_remove() { skopeo delete --tls-verify=false "docker://$1"; }
+skopeo_login() { skopeo login --tls-verify=false -u "$1" --password-stdin "$R"; }
 
 # store TOOL NAME ...: podman or buildah on a store of its own.
 store() {
@@ -67,6 +68,7 @@ podman_down() {
 }
 podman_copy() { store_push podman app app "$2"; }
 podman_remove() { skopeo_remove "$1"; }
+podman_login() { store podman here login --tls-verify=false -u "$1" --password-stdin "$R"; }
 
 # buildah builds the Debian image from its parts, as its users do.
 buildah_up() {
@@ -87,3 +89,4 @@ buildah_down() {
 }
 buildah_copy() { store_push buildah app app "$2"; }
 buildah_remove() { skopeo_remove "$1"; }
+buildah_login() { store buildah here login --tls-verify=false -u "$1" --password-stdin "$R"; }

@@ -56,3 +56,4 @@ docker_copy() {
   docker_send "$2"
 }
 docker_remove() { crane delete "$1"; }
+docker_login() { docker here login -u "$1" --password-stdin "$R"; }

@@ -17,6 +17,8 @@ crane_remove() {
   same "status of the manifest, which keeps its digest" 200 "$(http HEAD "/v2/$(repo app)/manifests/$(<"$S/app.digest")")"
 }
 
+crane_login() { crane auth login -u "$1" --password-stdin "$R"; }
+
 regctl() { timeout 120 regctl ${R:+--host "reg=$R,tls=disabled"} ${P:+--host "reg=$P,tls=disabled"} "$@"; }
 
 regctl_up() {
@@ -30,6 +32,7 @@ regctl_down() {
 }
 regctl_copy() { regctl image copy "$1" "$2"; }
 regctl_remove() { regctl tag rm "$1"; }
+regctl_login() { regctl registry login -u "$1" --pass-stdin "$R"; }
 
 regctl_artifact() {
   local ref=$R/regctl/artifact:1 subject
@@ -82,6 +85,7 @@ oras_down() {
 }
 oras_copy() { oras cp --no-tty --from-plain-http --to-plain-http "$1" "$2"; }
 oras_remove() { oras manifest delete -f --plain-http "$1"; }
+oras_login() { oras login --plain-http -u "$1" --password-stdin "$R"; }
 
 # By digest only: a tag, for oras, has to be answered with the digest it knows, and Cubby names what a tag is put to by
 # sha256.
@@ -143,3 +147,4 @@ helm_down() {
 }
 helm_copy() { oras_copy "$1" "$2"; }
 helm_remove() { crane delete "$1"; }
+helm_login() { helm registry login --plain-http -u "$1" --password-stdin "$R"; }

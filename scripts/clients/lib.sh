@@ -1,5 +1,6 @@
 # What the clients' steps are written in. Sourced by matrix.sh, which sets:
-#   W scratch   C content   R host:port of Cubby   S this client's folder   client, step and cell, both joined by a dot
+#   W scratch   C content   S this client's folder   client, step and cell, both joined by a dot
+#   R host:port of Cubby   L its log   D its data
 
 say() { printf '%s\n' "$*"; }
 die() { echo "clients.sh: $*" >&2; exit 2; }
@@ -51,7 +52,7 @@ kept() { same "digest of $(ref "$1")" "$2" "$(crane digest "$(ref "$1")")"; }
 # What Cubby was asked, from its own log. A fence is a request known by its path: once Cubby has logged it, so it has
 # everything that was answered before.
 fence() { http GET "/v2/fence/$1/tags/list" >/dev/null; }
-fenced() { grep -q "/v2/fence/$1/" "$S/cubby.log"; }
+fenced() { grep -q "/v2/fence/$1/" "$L"; }
 
 # requests: METHOD PATH QUERY STATUS of every request since the fence $cell, one a line, by tabs.
 requests() {
@@ -59,7 +60,7 @@ requests() {
   end=$cell.$(date +%s%N)
   fence "$end" || fail "Cubby does not answer"
   until_true 15 fenced "$end" || fail "Cubby did not log a request"
-  sed -n "\|/v2/fence/$cell/|,\$p" "$S/cubby.log" |
+  sed -n "\|/v2/fence/$cell/|,\$p" "$L" |
     jq -Rr 'fromjson? | select(.msg == "request" and (.path | startswith("/v2/fence/") | not)) |
       [.method, .path, (.query // "" | gsub("%3[Aa]"; ":") | gsub("%2[Ff]"; "/")), .status] | @tsv'
 }

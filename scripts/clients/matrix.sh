@@ -3,11 +3,12 @@
 set -euo pipefail
 shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
-W=$1 R='' P=''
+W=$1 R='' P='' who=''
 shift
 
 clients=${*:-skopeo podman buildah docker containerd crane regctl oras helm}
 steps="push again mount pull digest delete index zstd sha512 artifact module cut-push cut-pull"
+logins="wrong basic bearer denied public token expired"
 
 # Steps that a client's own commands cannot take, and what is done instead.
 declare -A instead=()
@@ -32,14 +33,18 @@ cells absent "makes no artifacts and asks for no referrers" \
   {skopeo,podman,buildah,docker,containerd,crane,helm}/artifact
 cells absent "modules are pushed by oras" {skopeo,podman,buildah,docker,containerd,crane,regctl,helm}/module
 
-for part in lib content steps containers docker containerd gotools; do . "$here/$part.sh"; done
+cells instead "its login asks nobody; refused when it pushes" crane/{wrong,token,expired}
+cells instead "has no login; told who it is at each push and pull" containerd/{wrong,basic,bearer,denied,public,token,expired}
 
-# start_cubby: one for this client alone, because regctl asks for a mount from anywhere. Sets R.
+for part in lib content steps logins containers docker containerd gotools; do . "$here/$part.sh"; done
+
+# start_cubby NAME: one for this client alone, because regctl asks for a mount from anywhere. Sets R, L and D.
 start_cubby() {
-  "$CUBBY_CMD" serve --addr 127.0.0.1:0 --data "$S/data" >"$S/cubby.out" 2>"$S/cubby.log" &
+  L=$S/$1.log D=$S/$1.data
+  "$CUBBY_CMD" serve --addr 127.0.0.1:0 --data "$D" >"$S/$1.out" 2>"$L" &
   daemons+=($!)
-  until_true 20 grep -q '"msg":"serving"' "$S/cubby.log" || { cat "$S/cubby.log" >&2; die "Cubby does not serve"; }
-  R=$(jq -Rr 'fromjson? | select(.msg == "serving") | .addr' "$S/cubby.log" | head -n 1)
+  until_true 20 grep -q '"msg":"serving"' "$L" || { cat "$L" >&2; die "Cubby does not serve"; }
+  R=$(jq -Rr 'fromjson? | select(.msg == "serving") | .addr' "$L" | head -n 1)
 }
 
 daemons=()
@@ -115,28 +120,37 @@ for client in $clients; do
   echo '{}' >"$S/home/.docker/config.json"
   export HOME=$S/home XDG_RUNTIME_DIR=$S/xdg DOCKER_CONFIG=$S/home/.docker
   rm -rf /var/lib/containers/cache
-  start_cubby
+  start_cubby open
   if declare -F "${client}_start" >/dev/null; then "${client}_start" || say "$client's daemons did not start"; fi
   for step in $steps; do run "$client" "$step"; done
+  start_users
+  for step in $logins; do run "$client" "$step"; done
   stop_daemons
-  [ -n "${CUBBY_KEEP-}" ] || rm -rf "$S/data"
+  [ -n "${CUBBY_KEEP-}" ] || rm -rf "$S"/*.data
 done
 
 passed=0 failed=0
-printf '\n%-11s' ''
-for step in $steps; do printf '%-9s' "$step"; done
-for client in $clients; do
-  printf '\n%-11s' "$client"
-  for step in $steps; do
-    got=${result[$client/$step]:-missing}
-    case $got in
-      ok) passed=$((passed + 1)); [ -z "${instead[$client/$step]-}" ] || got="ok*" ;;
-      n/a) ;;
-      *) failed=$((failed + 1)) ;;
-    esac
-    printf '%-9s' "$got"
+# table STEP...: of each client, and counts.
+table() {
+  local client step got
+  printf '\n%-11s' ''
+  printf '%-9s' "$@"
+  for client in $clients; do
+    printf '\n%-11s' "$client"
+    for step in "$@"; do
+      got=${result[$client/$step]:-missing}
+      case $got in
+        ok) passed=$((passed + 1)); [ -z "${instead[$client/$step]-}" ] || got="ok*" ;;
+        n/a) ;;
+        *) failed=$((failed + 1)) ;;
+      esac
+      printf '%-9s' "$got"
+    done
   done
-done
-printf '\n\n* not by the client itself, as said above\n'
+  echo
+}
+table $steps
+table $logins
+printf '\n* not by the client itself, or in another way, as said above\n'
 say "$passed passed, $failed failed"
 [ "$failed" = 0 ]
