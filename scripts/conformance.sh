@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Runs the official OCI conformance suite, every switch on, against a freshly built cubby: once as it starts by
-# default, once with --sparse all and the suite's sparse data, each as distribution-spec 1.1 and as dev.
+# default, once with --sparse all and the suite's sparse data, each as distribution-spec 1.1 and as dev; and once more
+# as the latter with a user, whose password the suite is given. By Basic: the tokens that the suite gets for Bearer are
+# for one repository each, so that it would skip mounts.
 #   scripts/conformance.sh               # results are thrown away
 #   CUBBY_OUT=/tmp/out scripts/conformance.sh   # and kept in /tmp/out/conformance
 #
@@ -11,12 +13,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# version, --sparse, tests passed when this was last looked at. Raise a floor, never lower it.
+# version, --sparse, how the suite logs in, tests passed when this was last looked at. Raise a floor, never lower it.
 runs='
-1.1 default  986
-dev default  986
-1.1 all     1032
-dev all     1032'
+1.1 default open    986
+dev default open    986
+1.1 all     open   1032
+dev all     open   1032
+dev all     basic  1032'
+user=conformance password=conformance-password
 
 # The suite's switches: OCI_<first> turns it on, results.yaml tells it back as the second.
 switches='
@@ -103,10 +107,11 @@ stop() {
   wait "$p"
 }
 
-# suite VERSION SPARSE FLOOR runs the suite against $addr and prints its line.
+# suite VERSION SPARSE LOGIN FLOOR runs the suite against $addr and prints its line.
 suite() {
-  local version=$1 sparse=$2 floor=$3
-  local dir=$out/$version-sparse-$sparse env=() want='' var key on
+  local version=$1 sparse=$2 login=$3 floor=$4
+  local dir=$out/$version-sparse-$sparse-$login env=() want='' var key on
+  [ "$login" = open ] || env=("OCI_USERNAME=$user" "OCI_PASSWORD=$password")
   while read -r var key; do
     [ -n "$var" ] || continue
     on=true
@@ -126,8 +131,8 @@ suite() {
   passed=$(count "$dir/report.txt" Pass)
   failed=$(($(count "$dir/report.txt" FAIL) + $(count "$dir/report.txt" Error)))
   skipped=$(($(count "$dir/report.txt" Skip) + $(count "$dir/report.txt" Disabled)))
-  printf 'conformance: version %s, sparse %s: %d passed, %d failed, %d skipped\n' \
-    "$version" "$sparse" "$passed" "$failed" "$skipped"
+  printf 'conformance: version %s, sparse %s, %s: %d passed, %d failed, %d skipped\n' \
+    "$version" "$sparse" "$login" "$passed" "$failed" "$skipped"
 
   ((status == 0)) || problems+=("the suite ended with status $status")
   grep -qx 'OCI Conformance Result: Pass' "$dir/report.txt" || problems+=("no line 'OCI Conformance Result: Pass'")
@@ -189,14 +194,21 @@ PATH="$(scripts/tools.sh conformance):$PATH"
 CGO_ENABLED=0 go build -o "$tmp/cubby" .
 
 bad=0
-for sparse in default all; do
-  args=(--data "$tmp/data-$sparse")
+for server in 'default open' 'all open' 'all basic'; do
+  read -r sparse login <<<"$server"
+  data=$tmp/data-$sparse-$login log=$out/serve-sparse-$sparse-$login.log
+  args=(--data "$data")
   [ "$sparse" = default ] || args+=(--sparse "$sparse")
-  serve "$out/serve-sparse-$sparse.log" "${args[@]}"
-  while read -r version which floor; do
-    [ "$which" = "$sparse" ] || continue
-    suite "$version" "$sparse" "$floor" || bad=1
+  serve "$log" "${args[@]}"
+  if [ "$login" = basic ]; then
+    env -i HOME="$HOME" "$tmp/cubby" user add "$user" --password-stdin --grant 'conformance/**=pull,push,overwrite,delete' \
+      --data "$data" <<<"$password" >"$log.user" 2>&1 || fail "no user: $(<"$log.user")"
+  fi
+  while read -r version which how floor; do
+    [ "$which $how" = "$server" ] || continue
+    suite "$version" "$sparse" "$login" "$floor" || bad=1
   done <<<"$runs"
+  [ "$login" = open ] || grep -q '"path":"/v2/conformance/.*"status":401' "$log" || fail "the suite was not asked to log in"
   stop || fail "cubby serve ended with status $?"
 done
 ((bad == 0)) || fail "failed${CUBBY_OUT:+, see $out}"
