@@ -62,8 +62,8 @@ func rootCommand() *cobra.Command {
 		Long:          "Cubby is a container and artifact registry in one binary, for one box.\nStart it with `cubby serve`.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		// Every flag can be given as a CUBBY_* variable; the flag wins.
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return cli.Environment(cmd.Flags()) },
+		// Every flag of serve can be given as a CUBBY_* variable; the flag wins.
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return cli.Environment(cmd) },
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		Args:              cobra.NoArgs,
 		Version:           version,
@@ -247,6 +247,9 @@ func serve(ctx context.Context, c settings) error {
 	}
 	if first != "" {
 		log.Warn("first start on a network, user admin made; see its password in the file until you change it", "file", filepath.Join(dir, store.FileAdminPassword))
+	}
+	if source.Config() == nil && !server.AllLoopback(listeners) {
+		log.Warn("passwords and content cross the network in clear: start with TLS, see serve --help, or listen on localhost behind a proxy that speaks it")
 	}
 	for _, l := range listeners {
 		log.Info("serving", "addr", l.Addr().String(), "data", dir, "version", version)

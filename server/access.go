@@ -30,21 +30,26 @@ type FirstAccess struct {
 // is, it makes the user store.FirstUser, and returns its password if it was made up.
 func SettleAccess(ctx context.Context, st *store.Store, c FirstAccess) (password string, err error) {
 	by := store.Actor{Name: "serve", Address: "command line"}
+	// What can fail comes first: a start that is refused changes nothing.
+	chosen := ""
+	if c.PasswordFile != "" {
+		text, err := os.ReadFile(c.PasswordFile)
+		if err != nil {
+			return "", fmt.Errorf("admin-password-file: %w", err)
+		}
+		chosen = strings.TrimRight(string(text), "\r\n")
+	}
 	if err := c.setAnonymous(ctx, st, by); err != nil || c.ReadOnly {
 		return "", err
 	}
 	if err := st.SetSetting(SettingHost, clientHost(c.Listeners)); err != nil {
 		return "", err
 	}
-	if len(st.Access().Users) > 0 || c.Htpasswd || allLoopback(c.Listeners) {
+	if len(st.Access().Users) > 0 || c.Htpasswd || AllLoopback(c.Listeners) {
 		return "", nil
 	}
-	if c.PasswordFile != "" {
-		text, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return "", fmt.Errorf("admin-password-file: %w", err)
-		}
-		password = strings.TrimRight(string(text), "\r\n")
+	if password = chosen; password != "" {
+		// Nothing is kept: the operator has it.
 	} else {
 		password = strings.ToLower(rand.Text()[:20])
 		// The file first: a user whose password nobody knows is none.
@@ -56,14 +61,10 @@ func SettleAccess(ctx context.Context, st *store.Store, c FirstAccess) (password
 	if err != nil {
 		return "", fmt.Errorf("password of admin: %w", err)
 	}
-	all, err := oci.ParseGlob("**")
-	if err != nil {
+	if _, _, err := st.AddUser(ctx, store.FirstUser, hash, nil, by); err != nil {
 		return "", err
 	}
-	if err := st.AddUser(ctx, store.FirstUser, hash, []store.Grant{{Repositories: all, Actions: store.ActionAdmin}}, by); err != nil {
-		return "", err
-	}
-	if c.PasswordFile != "" {
+	if chosen != "" {
 		return "", nil
 	}
 	return password, nil
@@ -94,7 +95,15 @@ func (c FirstAccess) setAnonymous(ctx context.Context, st *store.Store, by store
 	} else if before != "" && before == now.String() {
 		want = 0
 	}
-	if want != now {
+	if c.ReadOnly {
+		st.OpenInMemory(store.Grant{Repositories: all, Actions: want}, c.Anonymous == "none")
+		return nil
+	}
+	if c.Anonymous == "none" && len(st.Access().Anonymous) > 0 {
+		if err := st.ClearAnonymous(ctx, by); err != nil {
+			return err
+		}
+	} else if want != now {
 		if err := st.SetAnonymous(ctx, store.Grant{Repositories: all, Actions: want}, by); err != nil {
 			return err
 		}
@@ -103,32 +112,34 @@ func (c FirstAccess) setAnonymous(ctx context.Context, st *store.Store, by store
 	if c.Anonymous != "" {
 		remember = want.String()
 	}
-	if c.ReadOnly || remember == before {
+	if remember == before {
 		return nil
 	}
 	return st.SetSetting(settingAnonymous, remember)
 }
 
-func allLoopback(listeners []net.Listener) bool {
+// AllLoopback reports whether only this machine reaches the listeners.
+func AllLoopback(listeners []net.Listener) bool {
 	return !slices.ContainsFunc(listeners, func(l net.Listener) bool {
 		addr, ok := l.Addr().(*net.TCPAddr)
 		return !ok || !addr.IP.IsLoopback()
 	})
 }
 
-// clientHost returns HOST:PORT as clients write it.
+// clientHost returns HOST:PORT as clients write it: localhost when that is what it listens on.
 func clientHost(listeners []net.Listener) string {
 	host, port, err := net.SplitHostPort(listeners[0].Addr().String())
 	if err != nil {
 		return listeners[0].Addr().String()
 	}
 	switch ip := net.ParseIP(host); {
-	case ip != nil && ip.IsLoopback():
-		host = "localhost"
-	case ip != nil && ip.IsUnspecified():
+	case ip == nil:
+	case ip.IsUnspecified():
 		if name, err := os.Hostname(); err == nil {
 			host = name
 		}
+	case host == loopback[0] && slices.ContainsFunc(listeners, func(l net.Listener) bool { return l.Addr().String() == net.JoinHostPort(loopback[1], port) }):
+		host = "localhost"
 	}
 	return net.JoinHostPort(host, port)
 }

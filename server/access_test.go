@@ -40,7 +40,7 @@ func (r *registry) addUser(user string, grants ...string) {
 	for _, g := range grants {
 		all = append(all, r.grant(g))
 	}
-	if err := r.store.AddUser(r.t.Context(), user, string(hash), all, store.Actor{}); err != nil {
+	if _, _, err := r.store.AddUser(r.t.Context(), user, string(hash), all, store.Actor{}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -265,9 +265,9 @@ func (u *matrixUser) wants(method, needs, repo string, credentials, scoped bool)
 	switch {
 	case !u.valid:
 		return "401"
-	case needs == "ping" && (known || scoped), needs == "list":
+	case (needs == "ping" || needs == "list") && (known || scoped):
 		return "served"
-	case needs == "ping":
+	case needs == "ping" || needs == "list":
 		return "401"
 	}
 	has := func(action string) bool { return slices.Contains(strings.Fields(rights), action) }
@@ -342,6 +342,9 @@ func TestHiddenNames(t *testing.T) {
 		t.Errorf("admin sees %s", got)
 	}
 	r.want(401, "", "GET", "/v2/_catalog", nil, r.bearer(as("alice"), "repository:team/a:pull")...)
+	if got := catalog("", r.bearer(as("alice"))...); got != "team/a team/b team/c" {
+		t.Errorf("with a token without scope alice sees %s", got)
+	}
 	if got := catalog("", r.bearer(as("alice"), auth.CatalogScope)...); got != "team/a team/b team/c" {
 		t.Errorf("with a scope alice sees %s", got)
 	}
@@ -496,6 +499,10 @@ func TestTokenService(t *testing.T) {
 	if a.Header.Get(headerCacheControl) != "no-store" || len(a.body) > 16_000 {
 		t.Errorf("%v, %d bytes", a.Header, len(a.body))
 	}
+	// A token cannot be had for a token: it would outlive it, and could be for more.
+	for _, scope := range []string{"repository:team/a:pull", "repository:team/b:pull,push,delete", auth.CatalogScope, ""} {
+		r.want(401, codeUnauthorized, "GET", "/-/token?"+url.Values{"scope": {scope}}.Encode(), nil, r.bearer(as("alice"), "repository:team/a:pull")...)
+	}
 	// Ours alone: one that was changed is none.
 	header := r.bearer(as("alice"), "repository:team/a:pull")[1]
 	for i := len("Bearer "); i < len(header); i++ {
@@ -549,7 +556,7 @@ func TestLoginsAreSlowed(t *testing.T) {
 		tries++
 		return basic(user, fmt.Sprint("wrong ", tries))
 	}
-	for range 4 {
+	for range 5 {
 		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.1", another("alice"))...)
 	}
 	_, revoked, _ := auth.NewToken()
@@ -579,13 +586,35 @@ func TestLoginsAreSlowed(t *testing.T) {
 	if fmt.Sprint(waits) != "[1 2 4 8 16 32 60 60 60]" {
 		t.Errorf("waits %v seconds", waits)
 	}
+	// What is no access token says nothing about the password, and a new password is another one.
+	for i := range 50 {
+		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.9", basic("alice", fmt.Sprint("cubby_", i)))...)
+	}
+	r.want(401, "", "GET", "/v2/", nil, from("192.0.2.9", another("alice"))...)
+	hash, err := bcrypt.GenerateFromPassword([]byte("new password"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.store.SetPassword(t.Context(), "alice", string(hash), store.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	r.want(200, "", "GET", "/v2/", nil, from("192.0.2.1", basic("alice", "new password"))...)
+	// Of IPv6 one client has a whole network.
+	for i := range 6 {
+		r.want(401, "", "GET", "/v2/", nil, from(fmt.Sprintf("2001:db8::%d", i+1), another("alice"))...)
+	}
+	r.want(429, "", "GET", "/v2/", nil, from("2001:db8::99", another("alice"))...)
 	// Unknown users alike, so that nothing is learnt.
 	for range 6 {
 		r.want(401, "", "GET", "/v2/", nil, from("192.0.2.3", another("nobody"))...)
 	}
 	r.want(429, "", "GET", "/v2/", nil, from("192.0.2.3", another("nobody"))...)
 	now = now.Add(10 * time.Minute)
-	r.want(200, "", "GET", "/v2/", nil, from("192.0.2.1", as("alice"))...)
+	r.want(200, "", "GET", "/v2/", nil, from("192.0.2.3", basic("alice", "new password"))...)
+	entries, err := r.store.AuditEntries(t.Context(), store.AuditFilter{Who: "alice"}, store.AuditEntry{}, 1000)
+	if err != nil || !slices.ContainsFunc(entries, func(e store.AuditEntry) bool { return e.Action == store.AuditLoginFailed }) {
+		t.Errorf("failed logins of alice: %+v, %v", entries, err)
+	}
 }
 
 // TestOverwriteByBearer: the right to overwrite is decided inside the transaction, also with a token of the token service.

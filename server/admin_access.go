@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -130,17 +129,14 @@ func adminAddUser(ctx context.Context, st *store.Store, r *http.Request, send fu
 		if err != nil {
 			return err
 		}
-		grants = append(grants, g)
-	}
-	first := len(st.Access().Users) == 0
-	if first && len(grants) == 0 {
-		all, err := oci.ParseGlob("**")
-		if err != nil {
-			return err
+		if i := slices.IndexFunc(grants, func(old store.Grant) bool { return old.Repositories == g.Repositories }); i >= 0 {
+			grants[i].Actions |= g.Actions
+		} else {
+			grants = append(grants, g)
 		}
-		grants = []store.Grant{{Repositories: all, Actions: store.ActionAdmin}}
 	}
-	if err := st.AddUser(ctx, name, hash, grants, AdminActor); err != nil {
+	grants, first, err := st.AddUser(ctx, name, hash, grants, AdminActor)
+	if err != nil {
 		return err
 	}
 	send(Event{User: &UserItem{Name: name, Grants: sendGrants("", grants), CreatedAt: time.Now()}})
@@ -179,7 +175,15 @@ func adminRemoveUser(ctx context.Context, st *store.Store, r *http.Request, send
 		return err
 	}
 	send(Event{User: &UserItem{Name: name}})
-	if len(st.Access().Users) == 0 {
+	users := st.Access().Users
+	admin := false
+	for _, u := range users {
+		admin = admin || u.IsAdmin()
+	}
+	if len(users) > 0 && !admin {
+		send(Event{Note: "Nobody is left who may do everything: cubby grant NAME '**' admin"})
+	}
+	if len(users) == 0 {
 		send(Event{Note: "That was the last user: unless there is an htpasswd file, anyone on this machine may do everything now"})
 	}
 	return nil
@@ -204,6 +208,9 @@ func changeGrant(ctx context.Context, r *http.Request, send func(Event), change 
 		return err
 	}
 	send(Event{Grant: &GrantItem{User: name, Repositories: now.Repositories.String(), Actions: now.Actions.String()}})
+	if now.Actions != 0 && !now.Actions.Has(store.ActionPull) {
+		send(Event{Note: "Most clients cannot push without pull: they look first whether something is there"})
+	}
 	return nil
 }
 
@@ -215,6 +222,13 @@ func adminAnonymous(_ context.Context, st *store.Store, _ *http.Request, send fu
 }
 
 func adminSetAnonymous(ctx context.Context, st *store.Store, r *http.Request, send func(Event)) error {
+	if r.URL.Query().Get("what") == "none" && r.URL.Query().Get("repositories") == "" {
+		if err := st.ClearAnonymous(ctx, AdminActor); err != nil {
+			return err
+		}
+		send(Event{Grant: &GrantItem{Repositories: "**"}})
+		return nil
+	}
 	pattern, err := oci.ParseNameGlob(r.URL.Query().Get("repositories"))
 	if err != nil {
 		return err
@@ -271,12 +285,8 @@ func adminCreateToken(ctx context.Context, st *store.Store, r *http.Request, sen
 		return err
 	}
 	t := store.Token{Grant: g, Description: query.Get("description")}
-	for _, v := range query["network"] {
-		n, err := netip.ParsePrefix(v)
-		if err != nil {
-			return fmt.Errorf("%w: network: %w", errParameter, err)
-		}
-		t.Networks = append(t.Networks, n.Masked())
+	if t.Networks, err = auth.ParseNetworks(query["network"]); err != nil {
+		return fmt.Errorf("%w: network: %w", errParameter, err)
 	}
 	if v := query.Get("expires"); v != "" {
 		age, err := store.ParseAge(v)

@@ -179,6 +179,22 @@ helm registry login {{.Host}} --username {{.User}}{{template "flag" .}}
 {{end}}helm push mychart-0.1.0.tgz oci://{{.Host}}/charts{{template "flag" .}}
 helm install my oci://{{.Host}}/charts/mychart --version 0.1.0{{template "flag" .}}
 `,
+	"crane": `
+{{- if .CA}}# cubby-ca.crt
+{{.CA}}
+# then, for crane to trust it beside what it knows
+export SSL_CERT_DIR=/etc/ssl/certs:$PWD
+{{else if and (not .HTTPS) (not .Local)}}# crane takes plain HTTP with --insecure only
+{{end}}{{if .User}}# log in
+crane auth login {{.Host}} -u {{.User}}
+{{end}}crane copy {{if and (not .HTTPS) (not .Local)}}--insecure {{end}}alpine:latest {{.Host}}/alpine
+`,
+	"regctl": `
+{{- template "ca" .}}regctl registry set {{.Host}}{{if .CA}} --cacert "$(cat cubby-ca.crt)"{{else if not .HTTPS}} --tls disabled # insecure: plain HTTP{{end}}
+{{if .User}}# log in
+regctl registry login {{.Host}} -u {{.User}}
+{{end}}regctl image copy alpine:latest {{.Host}}/alpine
+`,
 	"oras": `
 {{- template "ca" .}}{{if .User}}# log in
 oras login {{.Host}} --username {{.User}}{{template "flag" .}}

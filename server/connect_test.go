@@ -25,7 +25,7 @@ func TestConnect(t *testing.T) {
 					t.Errorf("%s %+v %q: the user:\n%s", client, c, user, text)
 				}
 				insecure := strings.Contains(text, "insecure") || strings.Contains(text, "plain-http") || strings.Contains(text, "http://") || strings.Contains(text, "http = true")
-				if insecure != (!c.HTTPS && (client != "docker" || !c.Local())) {
+				if insecure != (!c.HTTPS && (client != "docker" && client != "crane" || !c.Local())) {
 					t.Errorf("%s %+v: plain HTTP:\n%s", client, c, text)
 				}
 			}

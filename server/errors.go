@@ -179,7 +179,7 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 
 // suggest adds the nearest names that exist and that the client may see.
 func (s *Server) suggest(ctx context.Context, who *auth.Principal, unknown *store.NameUnknownError) error {
-	near, err := s.store.Nearest(ctx, unknown.Name, who.Sees)
+	near, err := s.store.Nearest(ctx, unknown.Name, func(name oci.Name) bool { return who.May(store.ActionPull, name) })
 	if err != nil || len(near) == 0 {
 		return unknown
 	}

@@ -26,11 +26,21 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request, who *auth.Pri
 		basicChallenge(w)
 		return
 	}
-	value := fmt.Sprintf(`Bearer realm="%s://%s%s",service="cubby"`, s.clientScheme(r), r.Host, tokenPath)
+	value := fmt.Sprintf(`Bearer realm="%s://%s%s",service="cubby"`, s.clientScheme(r), quotable(r.Host), tokenPath)
 	if scope := scopeOf(action, name); scope != "" {
 		value += `,scope="` + scope + `"`
 	}
 	w.Header().Set(headerWWWAuthenticate, value)
+}
+
+// quotable leaves out of a host what would end a quoted string: HTTP/2 takes any.
+func quotable(host string) string {
+	return strings.Map(func(r rune) rune {
+		if r <= ' ' || r >= 0x7f || r == '"' || r == '\\' {
+			return -1
+		}
+		return r
+	}, host)
 }
 
 func basicChallenge(w http.ResponseWriter) {

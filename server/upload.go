@@ -35,7 +35,7 @@ func (s *Server) postUpload(w http.ResponseWriter, r *http.Request, rt route) er
 			return err
 		}
 	}
-	id, err := s.store.StartUpload(rt.name, rt.who.Name, algorithm)
+	id, err := s.store.StartCountedUpload(rt.name, rt.who.Owner(), rt.who.Quota(), algorithm)
 	if err != nil {
 		return err
 	}
@@ -49,8 +49,8 @@ func (s *Server) postBlob(w http.ResponseWriter, r *http.Request, rt route, para
 	if err != nil {
 		return err
 	}
-	who := rt.who.Name
-	id, err := s.store.StartUpload(rt.name, who, dgst.Algorithm())
+	who := rt.who.Owner()
+	id, err := s.store.StartCountedUpload(rt.name, who, rt.who.Quota(), dgst.Algorithm())
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request, rt route) e
 	if err != nil {
 		return err
 	}
-	size, err := s.store.WriteUpload(r.Context(), rt.name, rt.who.Name, rt.upload, start, body)
+	size, err := s.store.WriteUpload(r.Context(), rt.name, rt.who.Owner(), rt.upload, start, body)
 	if err != nil {
 		return sessionError(w, rt, err)
 	}
@@ -125,7 +125,7 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, rt route) err
 	if err != nil {
 		return err
 	}
-	if err := s.store.FinishUpload(r.Context(), rt.name, rt.who.Name, rt.upload, start, body, dgst); err != nil {
+	if err := s.store.FinishUpload(r.Context(), rt.name, rt.who.Owner(), rt.upload, start, body, dgst); err != nil {
 		return sessionError(w, rt, err)
 	}
 	writeBlobCreated(w, rt.name, dgst)
@@ -134,7 +134,7 @@ func (s *Server) putUpload(w http.ResponseWriter, r *http.Request, rt route) err
 
 // getUpload serves end-13.
 func (s *Server) getUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	size, err := s.store.UploadOffset(rt.name, rt.who.Name, rt.upload)
+	size, err := s.store.UploadOffset(rt.name, rt.who.Owner(), rt.upload)
 	if err != nil {
 		return err
 	}
@@ -144,7 +144,7 @@ func (s *Server) getUpload(w http.ResponseWriter, r *http.Request, rt route) err
 
 // deleteUpload serves end-14.
 func (s *Server) deleteUpload(w http.ResponseWriter, r *http.Request, rt route) error {
-	if err := s.store.CancelUpload(r.Context(), rt.name, rt.who.Name, rt.upload); err != nil {
+	if err := s.store.CancelUpload(r.Context(), rt.name, rt.who.Owner(), rt.upload); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -124,7 +124,8 @@ type Access struct {
 	Users     map[string]*User
 	Tokens    map[string]*Token // by id
 	Anonymous []Grant           // what everybody may do
-	Key       []byte            // signs what the token service gives out
+	// Unknown is set when the database could not be read after a change: nobody may do anything.
+	Unknown bool
 }
 
 // These errors are about users and tokens.
@@ -141,10 +142,11 @@ const userNameMax = 64
 // CheckUserName returns ErrUserInvalid for a name that no user can have: Basic authentication ends it at a colon, and
 // "anonymous" is whoever does not log in.
 func CheckUserName(name string) error {
-	bad := func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' || r == ',' || r == '"' }
+	const signs = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-"
+	bad := func(r rune) bool { return !strings.ContainsRune(signs, r) }
 	switch {
 	case name == "" || len(name) > userNameMax || strings.ContainsFunc(name, bad):
-		return fmt.Errorf("%w: %.70q; a name has 1 to %d letters, digits or signs other than : , and quotes, and no spaces", ErrUserInvalid, name, userNameMax)
+		return fmt.Errorf("%w: %.70q; a name has 1 to %d letters, digits and signs . _ @ + -", ErrUserInvalid, name, userNameMax)
 	case name == "anonymous":
 		return fmt.Errorf("%w: anonymous is whoever does not log in", ErrUserInvalid)
 	}
@@ -197,9 +199,6 @@ func (a *access) load(ctx context.Context, db *database) error {
 	}
 	for _, t := range tokens {
 		next.Tokens[t.ID] = t
-	}
-	if err := db.queryRow(ctx, `SELECT key FROM signing_key`).Scan(&next.Key); err != nil {
-		return err
 	}
 	a.current.Store(next)
 	return nil
@@ -284,15 +283,32 @@ func (s *Store) changeAccess(ctx context.Context, run func(*tx) error) error {
 		return err
 	}
 	// The change is made: whoever asked for it going away must not leave it without force.
-	return s.access.load(context.WithoutCancel(ctx), s.db)
+	err := s.access.load(context.WithoutCancel(ctx), s.db)
+	if err != nil {
+		s.log.Error("who may do what cannot be read: nobody may do anything until it can, or until restart", "err", err)
+		s.access.current.Store(&Access{Unknown: true})
+	}
+	return err
 }
 
-// AddUser makes a user with a bcrypt hash of its password, or is ErrUserExists.
-func (s *Store) AddUser(ctx context.Context, name, password string, grants []Grant, by Actor) error {
+// AddUser makes a user with a bcrypt hash of its password, or is ErrUserExists. The first one without grants gets all
+// rights, because somebody must be able to give them. It returns what the user may do, and whether it is the first.
+func (s *Store) AddUser(ctx context.Context, name, password string, grants []Grant, by Actor) (granted []Grant, first bool, err error) {
 	if err := CheckUserName(name); err != nil {
-		return err
+		return nil, false, err
 	}
-	return s.changeAccess(ctx, func(t *tx) error {
+	all, err := oci.ParseGlob(globAll)
+	if err != nil {
+		return nil, false, err
+	}
+	err = s.changeAccess(ctx, func(t *tx) error {
+		granted = grants
+		if err := t.queryRow(t.ctx, `SELECT NOT EXISTS (SELECT 1 FROM users)`).Scan(&first); err != nil {
+			return err
+		}
+		if first && len(grants) == 0 {
+			granted = []Grant{{all, ActionAdmin}}
+		}
 		var exists bool
 		if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)`, name).Scan(&exists); err != nil {
 			return err
@@ -304,13 +320,14 @@ func (s *Store) AddUser(ctx context.Context, name, password string, grants []Gra
 		if err != nil {
 			return err
 		}
-		for _, g := range grants {
+		for _, g := range granted {
 			if err := t.setGrant(id, g); err != nil {
 				return err
 			}
 		}
-		return t.audit(AuditEntry{Action: AuditUserAdd, Detail: name + ": " + describeGrants(grants)}, by)
+		return t.audit(AuditEntry{Action: AuditUserAdd, Detail: name + ": " + describeGrants(granted)}, by)
 	})
+	return granted, first, err
 }
 
 func describeGrants(grants []Grant) string {
@@ -427,25 +444,31 @@ func (s *Store) changeGrant(ctx context.Context, name string, g Grant, action Au
 // ErrGrantUnknown says that there is no such grant to take away.
 var ErrGrantUnknown error = refusal("no such grant")
 
-// openInMemory is SetAnonymous for a store that is not written.
-func (a *access) openInMemory(g Grant) {
+// ClearAnonymous takes everything from everybody who does not log in.
+func (s *Store) ClearAnonymous(ctx context.Context, by Actor) error {
+	return s.changeAccess(ctx, func(t *tx) error {
+		if _, err := t.exec(`DELETE FROM anonymous_grants`); err != nil {
+			return err
+		}
+		return t.audit(AuditEntry{Action: AuditAnonymous, Repository: globAll, Detail: "none"}, by)
+	})
+}
+
+// OpenInMemory is SetAnonymous for a store that is not written, until it is closed. With only set, other grants end.
+func (s *Store) OpenInMemory(g Grant, only bool) {
+	a := &s.access
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	next := *a.current.Load()
-	next.Anonymous = slices.DeleteFunc(slices.Clone(next.Anonymous), func(old Grant) bool { return old.Repositories == g.Repositories })
+	next.Anonymous = slices.DeleteFunc(slices.Clone(next.Anonymous), func(old Grant) bool { return only || old.Repositories == g.Repositories })
 	if g.Actions != 0 {
 		next.Anonymous = append(next.Anonymous, g)
 	}
 	a.current.Store(&next)
 }
 
-// SetAnonymous sets what everybody may do to the repositories of a pattern; no actions removes it. A read-only store goes
-// by it until it is closed.
+// SetAnonymous sets what everybody may do to the repositories of a pattern; no actions removes it.
 func (s *Store) SetAnonymous(ctx context.Context, g Grant, by Actor) error {
-	if s.readOnly {
-		s.access.openInMemory(g)
-		return nil
-	}
 	return s.changeAccess(ctx, func(t *tx) error {
 		var err error
 		if g.Actions == 0 {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -46,8 +47,8 @@ const (
 	auditKept = 90 * day
 	// auditPrune is how often old ones are removed.
 	auditPrune = time.Hour
-	// auditMax bounds the entries, against those who write them.
-	auditMax = 1_000_000
+	// auditNoiseMax bounds those of them that change nothing: strangers can cause them, and must not push out the rest.
+	auditNoiseMax = 100_000
 	// auditWaiting bounds what waits to be written; more is dropped and counted in the log.
 	auditWaiting = 2_000
 	// auditText bounds a text of an entry in bytes: clients choose some of them.
@@ -95,6 +96,7 @@ func (s *Store) Audit(e AuditEntry, by Actor) {
 		s.events.dropped++
 		return
 	}
+	e.Repository, e.Reference, e.Detail, by.Client = clip(e.Repository), clip(e.Reference), clip(e.Detail), clip(by.Client)
 	s.events.audit = append(s.events.audit, waitingEntry{e, by, s.stamp()})
 }
 
@@ -103,7 +105,7 @@ func (s *Store) flushEvents() error {
 	s.events.mu.Lock()
 	audit, dropped, tokens := s.events.audit, s.events.dropped, s.events.tokens
 	s.events.audit, s.events.dropped, s.events.tokens = nil, 0, nil
-	prune := s.stamp()-s.events.pruned >= int64(auditPrune.Seconds())
+	prune := s.serving && s.stamp()-s.events.pruned >= int64(auditPrune.Seconds())
 	if prune {
 		s.events.pruned = s.stamp()
 	}
@@ -114,7 +116,8 @@ func (s *Store) flushEvents() error {
 	if len(audit) == 0 && len(tokens) == 0 && !prune {
 		return nil
 	}
-	return s.change(func(t *tx) error {
+	// It stores something new, so it must leave the last space to deletes.
+	err := s.add(func(t *tx) error {
 		now := t.now
 		defer func() { t.now = now }()
 		for _, e := range audit {
@@ -131,14 +134,32 @@ func (s *Store) flushEvents() error {
 		}
 		return t.writeTokenUses(tokens)
 	})
+	if err != nil {
+		s.events.putBack(audit, tokens)
+	}
+	return err
 }
 
-// pruneAudit removes entries that are too old or too many.
+// putBack keeps what could not be written for the next time, as far as there is room.
+func (e *events) putBack(audit []waitingEntry, tokens map[string]TokenUse) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	room := max(0, auditWaiting-len(e.audit))
+	e.dropped += max(0, len(audit)-room)
+	e.audit = append(audit[:min(len(audit), room)], e.audit...)
+	if tokens != nil {
+		maps.Copy(tokens, e.tokens)
+		e.tokens = tokens
+	}
+}
+
+// pruneAudit removes entries that are too old, or too many of those that change nothing.
 func (t *tx) pruneAudit() error {
 	if _, err := t.exec(`DELETE FROM audit WHERE at < ?`, t.now-int64(auditKept.Seconds())); err != nil {
 		return err
 	}
-	_, err := t.exec(`DELETE FROM audit WHERE id <= (SELECT COALESCE(max(id), 0) FROM audit) - ?`, auditMax)
+	const noise = `FROM audit INDEXED BY audit_noise WHERE action IN ('login', 'login failed', 'denied') `
+	_, err := t.exec(`DELETE `+noise+`AND id <= (SELECT id `+noise+`ORDER BY id DESC LIMIT 1 OFFSET ?)`, auditNoiseMax)
 	return err
 }
 

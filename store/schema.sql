@@ -1,5 +1,7 @@
 CREATE INDEX audit_at ON audit (at);
 
+CREATE INDEX audit_noise ON audit (id) WHERE action IN ('login', 'login failed', 'denied');
+
 CREATE INDEX manifest_references_manifest ON manifest_references (manifest);
 
 CREATE INDEX manifests_subject ON manifests (repository, subject, id) WHERE subject IS NOT NULL;
@@ -144,10 +146,6 @@ CREATE TABLE settings (
 	name  TEXT PRIMARY KEY,
 	value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-CREATE TABLE signing_key (
-	key BLOB NOT NULL
-) STRICT;
 
 CREATE TABLE sqlite_sequence(name,seq);
 

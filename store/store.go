@@ -167,7 +167,6 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 			return nil, err
 		}
 	}
-	s.events.pruned = s.stamp()
 	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if !o.ReadOnly {
 		s.background.Go(func() { s.uploads.tend(ctx, s) })
@@ -183,7 +182,12 @@ func (s *Store) Close() error {
 	if s.stop != nil {
 		s.stop()
 		s.background.Wait()
-		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses(), s.flushEvents(), s.keepPromises())
+		errs = append(errs, s.uploads.persist(s, 0), s.FlushUses(), s.keepPromises())
+	}
+	if s.stop != nil {
+		if err := s.flushEvents(); err != nil {
+			s.log.Warn("audit log not written", "err", err)
+		}
 	}
 	if s.serving && s.stop != nil {
 		if err := s.Record(); err != nil {

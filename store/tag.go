@@ -118,7 +118,7 @@ func (b tagBounds) check(tag oci.Tag, from string) error {
 	case b.immutable != "":
 		return &ImmutableError{Tag: tag, Rule: b.immutable, Digest: digest.Digest(from)}
 	case b.noOverwrite:
-		return fmt.Errorf("%w: %s is at %s", ErrOverwrite, tag, from)
+		return fmt.Errorf("%w: %s", ErrOverwrite, tag)
 	}
 	return nil
 }

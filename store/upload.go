@@ -26,6 +26,8 @@ const (
 	emptyExpiry  = time.Hour
 	// uploadsMax bounds the open sessions; an idle one costs about a kilobyte of memory and no file descriptor.
 	uploadsMax = 10_000
+	// uploadsQuota bounds those of one user, or of one address that did not log in.
+	uploadsQuota = 1_000
 	// uploadBuffer is the memory of a running upload, in bytes.
 	uploadBuffer = 64 << 10
 	// busyWait is how long a request waits for another one on the same session. A client whose connection broke
@@ -40,6 +42,7 @@ type upload struct {
 	id        string
 	name      oci.Name
 	principal string
+	quota     string // whose sessions are counted together
 
 	// turn holds one token: who has it may use what stands below.
 	turn      chan struct{}
@@ -66,15 +69,24 @@ type uploads struct {
 // StartUpload opens a session (end-4a, end-4c) and returns its id, 128 random bits or more. Only requests of the same
 // repository and principal reach it.
 func (s *Store) StartUpload(name oci.Name, principal string, algorithm digest.Algorithm) (string, error) {
+	return s.StartCountedUpload(name, principal, principal, algorithm)
+}
+
+// StartCountedUpload is StartUpload for a principal that is many: quota says whose sessions are counted together.
+func (s *Store) StartCountedUpload(name oci.Name, principal, quota string, algorithm digest.Algorithm) (string, error) {
 	if err := s.Writable(); err != nil {
 		return "", err
 	}
 	u := newUpload(rand.Text(), name, principal, algorithm)
+	u.quota = quota
 	u.hash = oci.NewHash(algorithm)
 	u.progress.Store(s.now().Unix())
 	s.uploads.mu.Lock()
 	defer s.uploads.mu.Unlock()
-	if len(s.uploads.all) >= uploadsMax && !s.uploads.evict(u.progress.Load()) {
+	if len(s.uploads.all) >= uploadsQuota && s.uploads.countOf(quota) >= uploadsQuota && !s.uploads.evict(u.progress.Load(), quota) {
+		return "", ErrUploadsTooMany
+	}
+	if len(s.uploads.all) >= uploadsMax && !s.uploads.evict(u.progress.Load(), "") {
 		return "", ErrUploadsTooMany
 	}
 	s.uploads.all[u.id] = u
@@ -84,11 +96,24 @@ func (s *Store) StartUpload(name oci.Name, principal string, algorithm digest.Al
 // evictAfter is how long a session must have been idle to make room for another.
 const evictAfter = time.Minute
 
-// evict ends the session that never got a byte and is idle for longest, so that whoever opens sessions and forgets them
-// does not lock the others out. The caller holds mu.
-func (us *uploads) evict(now int64) bool {
+// countOf returns how many sessions are counted together. The caller holds mu.
+func (us *uploads) countOf(quota string) (n int) {
+	for _, u := range us.all {
+		if u.quota == quota {
+			n++
+		}
+	}
+	return n
+}
+
+// evict ends the session that never got a byte and is idle for longest, of one quota or of all, so that whoever opens
+// sessions and forgets them does not lock the others out. The caller holds mu.
+func (us *uploads) evict(now int64, quota string) bool {
 	var oldest *upload
 	for _, u := range us.all {
+		if quota != "" && u.quota != quota {
+			continue
+		}
 		if u.size.Load() == 0 && u.progress.Load() < now-int64(evictAfter.Seconds()) && (oldest == nil || u.progress.Load() < oldest.progress.Load()) {
 			oldest = u
 		}
@@ -111,7 +136,7 @@ func (us *uploads) evict(now int64) bool {
 }
 
 func newUpload(id string, name oci.Name, principal string, algorithm digest.Algorithm) *upload {
-	u := &upload{id: id, name: name, principal: principal, algorithm: algorithm, turn: make(chan struct{}, 1)}
+	u := &upload{id: id, name: name, principal: principal, quota: principal, algorithm: algorithm, turn: make(chan struct{}, 1)}
 	u.persisted.Store(-1)
 	u.turn <- struct{}{}
 	return u

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,14 +46,20 @@ func (a Action) needs() store.Actions {
 var (
 	ErrUnauthorized = errors.New("authentication required")            // nobody said who is asking, or not with enough scope
 	ErrCredentials  = errors.New("user name or password is not right") // 401 too
-	ErrDenied       = errors.New("denied")                             // who is asking is known, and may not
+	ErrDenied       = errors.New("not allowed")                        // who is asking is known, and may not
 	ErrSlowDown     = errors.New("too many failed logins")
 )
 
 // A SlowDownError tells when the next login is looked at. It is ErrSlowDown.
-type SlowDownError struct{ After time.Duration }
+type SlowDownError struct {
+	After time.Duration
+	Busy  bool // not for failed logins: too many are under way
+}
 
 func (e *SlowDownError) Error() string {
+	if e.Busy {
+		return "too many logins at a time; try again in a moment"
+	}
 	return fmt.Sprintf("%v from this address; the next is looked at in %s", ErrSlowDown, e.After.Round(time.Second))
 }
 
@@ -66,6 +73,7 @@ type Principal struct {
 	Local   bool   // on this machine, while nobody can log in
 
 	user   []store.Grant // of who logged in
+	userID int64         // of a user of the store
 	access *store.Access
 	token  *store.Token // the access token that was used, else nil
 	known  bool         // somebody logged in
@@ -80,6 +88,22 @@ func (p *Principal) Actor() store.Actor {
 		a.Token = p.token.ID
 	}
 	return a
+}
+
+// Owner names whose an upload session is: a user who is made anew under an old name is another.
+func (p *Principal) Owner() string {
+	if p.userID == 0 {
+		return p.Name
+	}
+	return p.Name + "#" + strconv.FormatInt(p.userID, 10)
+}
+
+// Quota names who is counted together: a user, or an address that did not log in.
+func (p *Principal) Quota() string {
+	if p.known {
+		return p.Owner()
+	}
+	return "address " + addressKey(p.Address)
 }
 
 // AnonymousAllowed reports whether anything may be done without logging in.
@@ -136,6 +160,9 @@ type Guard struct {
 	log      *slog.Logger
 	now      func() time.Time
 	cost     int
+	// key signs what the token service gives out. It is this process's: what it signs lives for minutes, and a key in the
+	// database would be in every backup.
+	key []byte
 
 	passwords *passwords
 	hinted    atomic.Bool // see HintProxy
@@ -167,6 +194,7 @@ func New(o Options) *Guard {
 		g.now = time.Now
 	}
 	g.passwords = newPasswords(g.now)
+	g.key = g.passwords.key[:]
 	return g
 }
 
@@ -188,7 +216,9 @@ func (g *Guard) htpasswdUsers() map[string]string {
 }
 
 // open reports whether nobody can log in: then this machine may do everything.
-func (g *Guard) open(a *store.Access) bool { return len(a.Users) == 0 && len(g.htpasswdUsers()) == 0 }
+func (g *Guard) open(a *store.Access) bool {
+	return len(a.Users) == 0 && g.htpasswd == nil && !a.Unknown
+}
 
 // Authorize returns nil when the principal may do the action to the repository, which is zero for actions that concern
 // none. Default deny: an action it does not know is refused. Whether a repository exists plays no part.
@@ -204,8 +234,10 @@ func (g *Guard) Authorize(p *Principal, action Action, name oci.Name) error {
 		}
 		return g.unauthorized(p, action)
 	case List:
-		scoped := p.scoped && !slices.ContainsFunc(p.scopes, func(s scope) bool { return s.Name == "" })
-		if !scoped && (p.Local || p.known || len(p.access.Anonymous) > 0) {
+		// As for Ping: who sees less than others must be told to log in. A token without any scope, which some clients ask
+		// for, is about nothing in particular.
+		scoped := p.scoped && (len(p.scopes) == 0 || slices.ContainsFunc(p.scopes, func(s scope) bool { return s.Name == "" }))
+		if p.Local || p.known && (!p.scoped || scoped) || scoped && p.AnonymousAllowed() || g.open(p.access) && p.AnonymousAllowed() {
 			return nil
 		}
 		return g.unauthorized(p, action)
@@ -295,13 +327,24 @@ func ParseAnonymous(s string) (store.Actions, error) {
 	return 0, fmt.Errorf("anonymous access %q is not none, pull or push", s)
 }
 
+// notedMax is how many logins and denials of one address are noted in a minute.
+const notedMax = 60
+
 // audit notes a login or a denial.
-func (g *Guard) audit(p *Principal, e store.AuditEntry) { g.store.Audit(e, p.Actor()) }
+func (g *Guard) audit(p *Principal, e store.AuditEntry) {
+	switch n := g.passwords.countNoted(p.Address); {
+	case n == notedMax:
+		e = store.AuditEntry{Action: store.AuditDenied, Detail: "more from this address in this minute are not noted"}
+	case n > notedMax:
+		return
+	}
+	g.store.Audit(e, p.Actor())
+}
 
 // Denied notes in the audit log that a request was refused, once a minute for the same.
 func (g *Guard) Denied(p *Principal, r *http.Request, name oci.Name) {
-	if !p.known && r.Header.Get("Authorization") == "" {
-		return // every client begins so
+	if !p.known {
+		return // every client begins so, and names can be made up
 	}
 	key := p.Name + "\x00" + p.Address + "\x00" + r.Method + "\x00" + name.String()
 	if g.passwords.once(key, time.Minute) {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 )
+
+func always() error { return nil }
 
 func newGuard(t *testing.T, o Options) *Guard {
 	t.Helper()
@@ -126,6 +129,9 @@ func TestHtpasswd(t *testing.T) {
 	}
 	alice := hash("alice", bcrypt.MinCost)
 	for text, want := range map[string]string{
+		"":                                    "no users",
+		"# nobody\n":                          "no users",
+		"a b:" + alice:                        "user name invalid",
 		"alice":                               "line 1",
 		"# users\n\nalice:{SHA}abc\n":         "line 3: alice has no bcrypt hash",
 		"alice:" + alice + "x":                "line 1",
@@ -157,9 +163,11 @@ func TestHtpasswd(t *testing.T) {
 	if n := users(); n != 2 {
 		t.Errorf("%d users", n)
 	}
-	write("nonsense")
-	if n := users(); n != 2 {
-		t.Errorf("%d users of an invalid file", n)
+	for _, text := range []string{"nonsense", ""} {
+		write(text)
+		if n := users(); n != 2 {
+			t.Errorf("%d users of the invalid file %q", n, text)
+		}
 	}
 	write("alice:" + alice)
 	if n := users(); n != 1 {
@@ -184,7 +192,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 	for range 31 {
 		for kind, h := range kinds {
 			began := time.Now()
-			if ok, err := w.compare(t.Context(), h, "a wrong one", highest); ok || err != nil {
+			if ok, err := w.compare(t.Context(), "a", h, "a wrong one", highest, always); ok || err != nil {
 				t.Fatalf("%s: %v, %v", kind, ok, err)
 			}
 			times[kind] = append(times[kind], time.Since(began))
@@ -202,7 +210,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 			t.Errorf("%s takes %.2f times what a known user takes", kind, ratio)
 		}
 	}
-	if ok, err := w.compare(t.Context(), hash(bcrypt.MinCost), "the right one", highest); !ok || err != nil {
+	if ok, err := w.compare(t.Context(), "a", hash(bcrypt.MinCost), "the right one", highest, always); !ok || err != nil {
 		t.Errorf("the right one: %v, %v", ok, err)
 	}
 	long := strings.Repeat("x", PasswordMax)
@@ -210,7 +218,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ok, _ := w.compare(t.Context(), string(h), long+"y", highest); ok {
+	if ok, _ := w.compare(t.Context(), "a", string(h), long+"y", highest, always); ok {
 		t.Error("what is behind 72 bytes is not compared")
 	}
 	for _, password := range []string{"short", long + "y"} {
@@ -226,17 +234,100 @@ func TestManyLogins(t *testing.T) {
 	for range comparisonsWaiting {
 		w.waiting <- struct{}{}
 	}
-	if _, err := w.compare(t.Context(), "", "x", bcrypt.MinCost); !errors.Is(err, ErrSlowDown) {
+	if _, err := w.compare(t.Context(), "a", "", "x", bcrypt.MinCost, always); !errors.Is(err, ErrSlowDown) {
 		t.Errorf("one more than may wait: %v", err)
 	}
 	for i := range 3 * passwordsMax {
 		user := string(rune('a'+i%26)) + time.Duration(i).String()
-		w.fail("192.0.2.1", user, w.keyOf(user))
+		w.fail("192.0.2.1", user, "", w.keyOf(user))
 		w.verified(user, "p", "h")
 		w.once(user, time.Hour)
 	}
 	if len(w.failures) > passwordsMax || len(w.right) > passwordsMax || len(w.seen) > passwordsMax || len(w.wrong) > passwordsMax {
 		t.Errorf("remembered: %d, %d, %d", len(w.failures), len(w.right), len(w.seen))
+	}
+}
+
+// TestOneAddress: whoever fails as fast as it can, with a new name each time, neither locks out others nor fills the audit
+// log, and what it sends is not in it.
+func TestOneAddress(t *testing.T) {
+	g := newGuard(t, Options{Cost: bcrypt.MinCost})
+	ask := func(address, user, password string) error {
+		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+		r.RemoteAddr = address + ":1"
+		r.SetBasicAuth(user, password)
+		_, err := g.Identify(r)
+		return err
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte("the right one"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := g.store.AddUser(t.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	// Nobody's turn comes while the test holds all of them.
+	for range cap(g.passwords.comparing) {
+		g.passwords.comparing <- struct{}{}
+	}
+	results := make(chan error, 100)
+	for i := range cap(results) {
+		go func() { results <- ask("203.0.113.9", "stranger"+strconv.Itoa(i), "x") }()
+	}
+	for range cap(results) - comparisonsOfOne {
+		if err := <-results; !errors.Is(err, ErrSlowDown) {
+			t.Fatalf("more than %d wait: %v", comparisonsOfOne, err)
+		}
+	}
+	alice := make(chan error, 1)
+	go func() { alice <- ask("192.0.2.77", "alice", "the right one") }()
+	for range cap(g.passwords.comparing) {
+		<-g.passwords.comparing
+	}
+	if err := <-alice; err != nil {
+		t.Errorf("alice from another address: %v", err)
+	}
+	for range comparisonsOfOne {
+		if err := <-results; !errors.Is(err, ErrCredentials) {
+			t.Error(err)
+		}
+	}
+	_, token, _ := NewToken()
+	for i := range 3 * notedMax {
+		for _, try := range [][2]string{{token, "cubby_" + strconv.Itoa(i)}, {"stranger" + strconv.Itoa(i), "cubby_"}} {
+			if err := ask("203.0.113.9", try[0], try[1]); !errors.Is(err, ErrCredentials) {
+				t.Fatal(err)
+			}
+		}
+	}
+	entries, err := g.store.AuditEntries(t.Context(), store.AuditFilter{}, store.AuditEntry{}, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, e := range entries {
+		if e.Address == "203.0.113.9" {
+			n++
+		}
+		if strings.Contains(e.Who+e.Detail, token[:30]) {
+			t.Errorf("a token is in the audit log: %+v", e)
+		}
+	}
+	if n > notedMax || n < 2 {
+		t.Errorf("%d entries of one address in a minute", n)
+	}
+}
+
+// TestHtpasswdIsNeverOpen: with a file of users everyone logs in, whatever is in it.
+func TestHtpasswdIsNeverOpen(t *testing.T) {
+	for _, users := range []func() map[string]string{nil, func() map[string]string { return nil }} {
+		g := newGuard(t, Options{Htpasswd: users})
+		r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+		r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost:5000"
+		p, err := g.Identify(r)
+		if err != nil || p.Local != (users == nil) {
+			t.Errorf("htpasswd %v: local %v, %v", users != nil, p.Local, err)
+		}
 	}
 }
 
@@ -251,7 +342,7 @@ func FuzzIdentify(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := st.AddUser(f.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
+	if _, _, err := st.AddUser(f.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
 		f.Fatal(err)
 	}
 	g := New(Options{Store: st, Cost: bcrypt.MinCost, Proxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})

@@ -2,12 +2,15 @@ package auth
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"cubby/store"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -20,6 +23,7 @@ type Htpasswd struct {
 
 	mu      sync.Mutex
 	checked time.Time         // guarded by mu
+	problem string            // guarded by mu; what the log was last told, "" when all is well
 	text    []byte            // guarded by mu; as last read, valid or not
 	users   map[string]string // guarded by mu; never changed, only replaced
 }
@@ -66,10 +70,14 @@ func (h *Htpasswd) reload() {
 		users, err = parseHtpasswd(text)
 	}
 	if err != nil {
+		if h.problem == err.Error() {
+			return
+		}
+		h.problem = err.Error()
 		h.log.Error("htpasswd file not taken over, the users of before stay", "file", h.path, "err", err)
 		return
 	}
-	h.users = users
+	h.users, h.problem = users, ""
 	h.log.Info("htpasswd file taken over", "file", h.path, "users", len(users))
 }
 
@@ -91,7 +99,13 @@ func parseHtpasswd(text []byte) (map[string]string, error) {
 		if cost > htpasswdCostMax {
 			return nil, fmt.Errorf("line %d: the hash of %s has cost %d, at most %d is taken", i+1, name, cost, htpasswdCostMax)
 		}
+		if err := store.CheckUserName(name); err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
+		}
 		users[name] = hash
+	}
+	if len(users) == 0 {
+		return nil, errors.New("it has no users") // as a file that is just being written
 	}
 	return users, nil
 }

@@ -134,8 +134,22 @@ func (g *Guard) useToken(p *Principal, t *store.Token) error {
 			return fmt.Errorf("%w: the access token %s may not be used from %s", ErrCredentials, t.ID, p.Address)
 		}
 	}
-	p.Name, p.user, p.token, p.known = t.User.Name, t.User.Grants, t, true
+	p.Name, p.user, p.userID, p.token, p.known = t.User.Name, t.User.Grants, t.User.ID, t, true
 	return nil
+}
+
+// addressKey returns what stands for an address where clients are counted: of IPv6 its network, of which one client has
+// all addresses.
+func addressKey(address string) string {
+	addr, err := netip.ParseAddr(address)
+	if err != nil || addr.Unmap().Is4() {
+		return address
+	}
+	network, err := addr.WithZone("").Prefix(64)
+	if err != nil {
+		return address
+	}
+	return network.String()
 }
 
 // sameText compares in a time that does not tell how much is equal.

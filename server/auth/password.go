@@ -43,7 +43,7 @@ func (g *Guard) passwordHash(a *store.Access, user string) string {
 func (g *Guard) become(p *Principal, user string) {
 	p.Name, p.known, p.user = user, true, htpasswdGrants
 	if u := p.access.Users[user]; u != nil {
-		p.user = u.Grants
+		p.user, p.userID = u.Grants, u.ID
 	}
 }
 
@@ -63,8 +63,7 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 	if strings.HasPrefix(password, tokenPrefix) {
 		t := findToken(p.access, password)
 		if t == nil {
-			try := g.passwords.keyOf(p.Address, user, password, "")
-			return g.failed(p, user, try, fmt.Errorf("%w: there is no such access token", ErrCredentials))
+			return g.noToken(p, user)
 		}
 		return g.loginWith(p, t)
 	}
@@ -74,32 +73,68 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 		return nil
 	}
 	// Looked at before the comparison, and for unknown users alike.
-	if wait := g.passwords.wait(p.Address, user); wait > 0 {
-		return &SlowDownError{After: wait}
+	wait := func() error {
+		if after := g.passwords.wait(p.Address, user, hash); after > 0 {
+			return &SlowDownError{After: after}
+		}
+		return nil
 	}
-	try := g.passwords.keyOf(p.Address, user, password, hash)
+	if err := wait(); err != nil {
+		return err
+	}
+	try := g.passwords.keyOf(addressKey(p.Address), user, password, hash)
 	if g.passwords.wasWrong(try) {
 		return ErrCredentials
 	}
-	ok, err := g.passwords.compare(ctx, hash, password, g.maxCost())
+	ok, err := g.passwords.compare(ctx, p.Address, hash, password, g.maxCost(), wait)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return g.failed(p, user, try, ErrCredentials)
+		return g.failed(p, user, hash, try, ErrCredentials)
 	}
 	g.passwords.verified(user, password, hash)
-	g.passwords.succeeded(p.Address, user)
+	g.passwords.succeeded(p.Address, user, hash)
 	g.become(p, user)
 	g.loggedIn(p)
 	return nil
+}
+
+// noToken refuses what looks like an access token and is none. It says nothing about the password of a user, so nobody's
+// logins are slowed down for it.
+func (g *Guard) noToken(p *Principal, user string) error {
+	if g.passwords.once("no token\x00"+p.Address+"\x00"+user, time.Minute) {
+		g.auditFailed(p, user, "", "no such access token")
+	}
+	return fmt.Errorf("%w: there is no such access token", ErrCredentials)
+}
+
+// auditFailed notes a failed login of whoever was claimed.
+func (g *Guard) auditFailed(p *Principal, user, token, detail string) {
+	as := *p
+	as.Name = shown(user)
+	if token != "" {
+		as.token = &store.Token{ID: token}
+	}
+	g.audit(&as, store.AuditEntry{Action: store.AuditLoginFailed, Detail: detail})
+}
+
+// shown returns a name that a stranger gave as logs show it. Some clients take an access token for it.
+func shown(user string) string {
+	if store.CheckUserName(user) != nil {
+		return fmt.Sprintf("%.64q", user)
+	}
+	if strings.HasPrefix(user, tokenPrefix) {
+		return TokenID(user)[:min(len(TokenID(user)), idLength)]
+	}
+	return user
 }
 
 // loginWith makes the principal the user of an access token.
 func (g *Guard) loginWith(p *Principal, t *store.Token) error {
 	if err := g.useToken(p, t); err != nil {
 		if g.passwords.once("refused\x00"+t.ID+"\x00"+p.Address, time.Minute) {
-			g.audit(p, store.AuditEntry{Action: store.AuditLoginFailed, Detail: err.Error()})
+			g.auditFailed(p, t.User.Name, t.ID, err.Error())
 		}
 		return err
 	}
@@ -119,19 +154,15 @@ func (g *Guard) loggedIn(p *Principal) {
 }
 
 // failed notes a failed login, and logs the one that makes the next ones slow. The same try again is not noted.
-func (g *Guard) failed(p *Principal, user string, try [32]byte, err error) error {
-	n := g.passwords.fail(p.Address, user, try)
+func (g *Guard) failed(p *Principal, user, hash string, try [32]byte, err error) error {
+	n := g.passwords.fail(p.Address, user, hash, try)
 	if n == 0 {
 		return err
 	}
-	shown := user
-	if store.CheckUserName(user) != nil {
-		shown = fmt.Sprintf("%.64q", user)
-	}
 	if n == failuresFree+1 {
-		g.log.Warn("repeated failed logins", "user", shown, "addr", p.Address, "client", p.Client)
+		g.log.Warn("repeated failed logins", "user", shown(user), "addr", p.Address, "client", p.Client)
 	}
-	g.audit(p, store.AuditEntry{Action: store.AuditLoginFailed, Detail: shown})
+	g.auditFailed(p, user, "", "password")
 	return err
 }
 
@@ -166,6 +197,8 @@ type passwords struct {
 	failures map[[32]byte]failure   // guarded by mu
 	wrong    map[[32]byte]time.Time // guarded by mu; passwords that were wrong, until when
 	seen     map[[32]byte]time.Time // guarded by mu; see once
+	noted    map[[32]byte]failure   // guarded by mu; see countNoted
+	entered  map[string]int         // guarded by mu; see enter
 }
 
 type failure struct {
@@ -177,6 +210,7 @@ func newPasswords(now func() time.Time) *passwords {
 	w := &passwords{
 		now: now, comparing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), waiting: make(chan struct{}, comparisonsWaiting),
 		right: make(map[[32]byte]time.Time), failures: make(map[[32]byte]failure), wrong: make(map[[32]byte]time.Time), seen: make(map[[32]byte]time.Time),
+		noted: make(map[[32]byte]failure), entered: make(map[string]int),
 	}
 	_, _ = rand.Read(w.key[:]) // it never fails
 	return w
@@ -208,7 +242,7 @@ func (w *passwords) verified(user, password, hash string) {
 	w.right[key] = w.now().Add(verifiedTime)
 }
 
-// makeRoom drops what is over from a full map, and if nothing is, everything: to forget costs a comparison.
+// makeRoom drops what is over from a full map, and a tenth of it if that is not enough.
 func makeRoom[V any](m map[[32]byte]V, over func(V) bool) {
 	if len(m) < passwordsMax {
 		return
@@ -218,8 +252,12 @@ func makeRoom[V any](m map[[32]byte]V, over func(V) bool) {
 			delete(m, k)
 		}
 	}
-	if len(m) >= passwordsMax {
-		clear(m)
+	// Some of them, whichever come first: who fills it must not make it forget everything.
+	for k := range m {
+		if len(m) < passwordsMax*9/10 {
+			break
+		}
+		delete(m, k)
 	}
 }
 
@@ -238,8 +276,8 @@ func (w *passwords) once(text string, while time.Duration) bool {
 }
 
 // wait returns how long a login of this user from this address must wait.
-func (w *passwords) wait(address, user string) time.Duration {
-	key := w.keyOf(address, user)
+func (w *passwords) wait(address, user, hash string) time.Duration {
+	key := w.keyOf(addressKey(address), user, hash)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return max(0, w.failures[key].until.Sub(w.now()))
@@ -264,8 +302,8 @@ func (w *passwords) repeats(try [32]byte) bool {
 }
 
 // fail notes a failed login and returns how many there were in a row, or 0 when this try was wrong before.
-func (w *passwords) fail(address, user string, try [32]byte) int {
-	key := w.keyOf(address, user)
+func (w *passwords) fail(address, user, hash string, try [32]byte) int {
+	key := w.keyOf(addressKey(address), user, hash)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.repeats(try) {
@@ -290,18 +328,63 @@ func (w *passwords) fail(address, user string, try [32]byte) int {
 	return f.count
 }
 
-func (w *passwords) succeeded(address, user string) {
+func (w *passwords) succeeded(address, user, hash string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.failures, w.keyOf(address, user))
+	delete(w.failures, w.keyOf(addressKey(address), user, hash))
 }
 
 // errBusy says that too many logins wait.
-var errBusy = &SlowDownError{After: 5 * time.Second}
+var errBusy = &SlowDownError{After: 5 * time.Second, Busy: true}
+
+// comparisonsOfOne bounds the logins of one address that wait.
+const comparisonsOfOne = 4
+
+// enter counts a login of an address that waits for its comparison, and reports whether there is room.
+func (w *passwords) enter(address string) (leave func(), ok bool) {
+	address = addressKey(address)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.entered[address] >= comparisonsOfOne {
+		return nil, false
+	}
+	w.entered[address]++
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.entered[address]--; w.entered[address] == 0 {
+			delete(w.entered, address)
+		}
+	}, true
+}
+
+// countNoted counts what is noted of an address in a minute.
+func (w *passwords) countNoted(address string) int {
+	key := w.keyOf("noted", addressKey(address))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	over := func(f failure) bool { return !now.Before(f.until) }
+	makeRoom(w.noted, over)
+	f := w.noted[key]
+	if over(f) {
+		f = failure{until: now.Add(time.Minute)}
+	}
+	f.count++
+	w.noted[key] = f
+	return f.count
+}
 
 // compare compares a password with a hash, which is "" for a user who is not known. A failure takes as long as a hash of
 // the cost max takes, whoever it is.
-func (w *passwords) compare(ctx context.Context, hash, password string, max int) (bool, error) {
+//
+// allowed is asked once more when it is this login's turn: others may have failed meanwhile.
+func (w *passwords) compare(ctx context.Context, address, hash, password string, max int, allowed func() error) (bool, error) {
+	leave, ok := w.enter(address)
+	if !ok {
+		return false, errBusy
+	}
+	defer leave()
 	select {
 	case w.waiting <- struct{}{}:
 		defer func() { <-w.waiting }()
@@ -313,6 +396,9 @@ func (w *passwords) compare(ctx context.Context, hash, password string, max int)
 		defer func() { <-w.comparing }()
 	case <-ctx.Done():
 		return false, ctx.Err()
+	}
+	if err := allowed(); err != nil {
+		return false, err
 	}
 	// bcrypt would ignore what is longer.
 	text := []byte(password[:min(len(password), PasswordMax)])

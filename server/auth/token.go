@@ -156,6 +156,9 @@ const bearerPrefix = "cubby-bearer."
 
 // Issue returns a token for the principal, good for what it asks for and may do, and when it ends.
 func (g *Guard) Issue(p *Principal, params []string) (text string, expires time.Time, err error) {
+	if p.scoped {
+		return "", expires, fmt.Errorf("%w: a token cannot be had for a token; log in", ErrUnauthorized)
+	}
 	expires = g.now().Add(BearerTime)
 	c := claim{Expires: expires.Unix()}
 	if p.known {
@@ -163,7 +166,7 @@ func (g *Guard) Issue(p *Principal, params []string) (text string, expires time.
 		if p.token != nil {
 			c.Token = p.token.ID
 		} else {
-			c.Epoch = epoch(p.access.Key, g.passwordHash(p.access, p.Name))
+			c.Epoch = epoch(g.key, g.passwordHash(p.access, p.Name))
 		}
 	}
 	for _, s := range parseScopes(params) {
@@ -175,7 +178,7 @@ func (g *Guard) Issue(p *Principal, params []string) (text string, expires time.
 		if err != nil {
 			return "", expires, err
 		}
-		if s.Actions &= p.rights(name); s.Actions != 0 {
+		if s.Actions &= p.Rights(name); s.Actions != 0 {
 			c.Scopes = append(c.Scopes, s)
 		}
 	}
@@ -184,7 +187,7 @@ func (g *Guard) Issue(p *Principal, params []string) (text string, expires time.
 		return "", expires, err
 	}
 	body := bearerPrefix + base64.RawURLEncoding.EncodeToString(payload)
-	return body + "." + base64.RawURLEncoding.EncodeToString(sign(p.access.Key, "bearer", body)), expires, nil
+	return body + "." + base64.RawURLEncoding.EncodeToString(sign(g.key, "bearer", body)), expires, nil
 }
 
 // sign returns a keyed hash of a text for one purpose.
@@ -202,12 +205,15 @@ func (g *Guard) bearer(p *Principal, text string) error {
 	if t := findToken(p.access, text); t != nil {
 		return g.loginWith(p, t)
 	}
+	if strings.HasPrefix(text, tokenPrefix) {
+		return g.noToken(p, "")
+	}
 	i := strings.LastIndexByte(text, '.')
 	if !strings.HasPrefix(text, bearerPrefix) || i < len(bearerPrefix) {
 		return fmt.Errorf("%w: the bearer token is not one of this registry", ErrCredentials)
 	}
 	mac, err := base64.RawURLEncoding.DecodeString(text[i+1:])
-	if err != nil || !hmac.Equal(mac, sign(p.access.Key, "bearer", text[:i])) {
+	if err != nil || !hmac.Equal(mac, sign(g.key, "bearer", text[:i])) {
 		return fmt.Errorf("%w: the bearer token is not one of this registry", ErrCredentials)
 	}
 	var c claim
@@ -218,7 +224,7 @@ func (g *Guard) bearer(p *Principal, text string) error {
 	if err != nil {
 		return fmt.Errorf("%w: the bearer token cannot be read", ErrCredentials)
 	}
-	if g.now().Unix() >= c.Expires {
+	if now := g.now().Unix(); now >= c.Expires || c.Expires > now+int64(BearerTime.Seconds())+1 {
 		return fmt.Errorf("%w: the bearer token has expired", ErrCredentials)
 	}
 	p.scopes, p.scoped = c.Scopes, true
@@ -231,7 +237,7 @@ func (g *Guard) bearer(p *Principal, text string) error {
 		return g.useToken(p, t)
 	case c.User != "":
 		hash := g.passwordHash(p.access, c.User)
-		if hash == "" || !sameText(epoch(p.access.Key, hash), c.Epoch) {
+		if hash == "" || !sameText(epoch(g.key, hash), c.Epoch) {
 			return fmt.Errorf("%w: the password was changed, or the user removed", ErrCredentials)
 		}
 		g.become(p, c.User)

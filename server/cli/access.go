@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -64,21 +63,40 @@ func (f *passwordFlag) read(cmd *cobra.Command) (string, error) {
 	if !term.IsTerminal(stdin) {
 		return "", UsageError(cmd, errors.New("there is no terminal to ask for the password; give it with --password-stdin"))
 	}
-	ask := func(prompt string) (string, error) {
-		fmt.Fprint(cmd.ErrOrStderr(), prompt)
-		b, err := term.ReadPassword(stdin)
-		fmt.Fprintln(cmd.ErrOrStderr())
-		return string(b), err
-	}
-	one, err := ask("Password: ")
+	one, err := askPassword(cmd, stdin, "Password: ")
 	if err != nil {
 		return "", err
 	}
-	two, err := ask("The same again: ")
+	two, err := askPassword(cmd, stdin, "The same again: ")
 	if err == nil && one != two {
 		err = errors.New("the two are not the same")
 	}
 	return one, err
+}
+
+// askPassword reads a line without echo. An interrupt ends it, and leaves the terminal as it was.
+func askPassword(cmd *cobra.Command, terminal int, prompt string) (string, error) {
+	before, err := term.GetState(terminal)
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprint(cmd.ErrOrStderr(), prompt)
+	defer fmt.Fprintln(cmd.ErrOrStderr())
+	type answer struct {
+		text []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() { // it ends with the process: nothing can end the read
+		text, err := term.ReadPassword(terminal)
+		answered <- answer{text, err}
+	}()
+	select {
+	case a := <-answered:
+		return string(a.text), a.err
+	case <-cmd.Context().Done():
+		return "", errors.Join(errors.New("interrupted"), term.Restore(terminal, before))
+	}
 }
 
 func userAddCommand() *cobra.Command {
@@ -265,7 +283,7 @@ func anonymousCommand() *cobra.Command {
 		Use:   "anonymous [none|pull|push [PATTERN]]",
 		Short: "Say what everybody may do without logging in",
 		Long: `Say what everybody may do without logging in, to all repositories or those that PATTERN matches: none, pull, or push (and
-pull). Without arguments, show it. It is in force at once, and stays when the server is started anew without --anonymous.
+pull). "none" without PATTERN closes all of it. Without arguments, show it. It is in force at once, and stays when the server is started anew without --anonymous.
 ` + whereHelp + exitHelp,
 		Example: "  cubby anonymous pull\n  cubby anonymous pull 'public/**'\n  cubby anonymous none",
 		Args:    cobra.MaximumNArgs(2),
@@ -284,9 +302,11 @@ pull). Without arguments, show it. It is in force at once, and stays when the se
 			pattern := "**"
 			if len(args) == 2 {
 				pattern = args[1]
+			} else if args[0] == "none" {
+				pattern = "" // whatever was open
 			}
 			_, err := auth.ParseAnonymous(args[0])
-			if err == nil {
+			if err == nil && pattern != "" {
 				_, err = oci.ParseNameGlob(pattern)
 			}
 			if err != nil {
@@ -332,10 +352,8 @@ may do. It is shown once, and kept as a hash.
 				err = errors.Join(err, ageErr)
 				params.Set("expires", expires)
 			}
-			for _, n := range networks {
-				_, prefixErr := netip.ParsePrefix(n)
-				err = errors.Join(err, prefixErr)
-			}
+			_, networksErr := auth.ParseNetworks(networks)
+			err = errors.Join(err, networksErr)
 			if err != nil {
 				return UsageError(cmd, err)
 			}
@@ -354,7 +372,7 @@ may do. It is shown once, and kept as a hash.
 	a.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&user, "user", "", "of the user `NAME`")
-	f.StringVar(&repo, "repo", "**", "for repositories that `PATTERN` matches")
+	f.StringVar(&repo, "repo", "**", "for repositories that `PATTERN` matches; {a,b}/** for several")
 	f.StringVar(&actions, "actions", "pull", "for these `ACTIONS`")
 	f.StringVar(&expires, "expires", "90d", "valid for this `AGE`, such as 30d, or never")
 	f.StringArrayVar(&networks, "cidr", nil, "only from this `NETWORK`, such as 192.0.2.0/24; repeat for more")
@@ -398,7 +416,11 @@ func tokenRow(t *server.TokenItem) string {
 	if len(t.Networks) > 0 {
 		from = strings.Join(t.Networks, " ")
 	}
-	return strings.Join([]string{t.ID, t.User, t.Repositories, t.Actions, from, when(t.ExpiresAt), when(t.UsedAt), t.UsedFrom, printable(t.Description)}, "\t")
+	expires := when(t.ExpiresAt)
+	if !t.ExpiresAt.IsZero() && !t.ExpiresAt.After(time.Now()) {
+		expires = "expired"
+	}
+	return strings.Join([]string{t.ID, t.User, t.Repositories, t.Actions, from, expires, when(t.UsedAt), t.UsedFrom, printable(t.Description)}, "\t")
 }
 
 func tokenRevokeCommand() *cobra.Command {

@@ -80,23 +80,15 @@ func UsageError(cmd *cobra.Command, err error) error {
 	return &ExitError{ExitUsage, fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())}
 }
 
-// noVariable marks flags that no variable sets, because a variable of the same name is about serve.
-const noVariable = "cubby_no_variable"
-
-// withoutVariable marks flags so.
-func withoutVariable(cmd *cobra.Command, names ...string) {
-	for _, name := range names {
-		cmd.Flags().Lookup(name).Annotations = map[string][]string{noVariable: {}}
-	}
-}
-
-// Environment sets the flags that were not given from their CUBBY_* variables.
-func Environment(flags *pflag.FlagSet) error {
+// Environment sets the flags that were not given from their CUBBY_* variables: those of serve, and of other commands
+// only where the store and the server are. What else they do is said on the command line alone.
+func Environment(cmd *cobra.Command) error {
+	flags := cmd.Flags()
 	var err error
 	flags.VisitAll(func(f *pflag.Flag) {
 		name := "CUBBY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 		value, ok := os.LookupEnv(name)
-		if !ok || value == "" || f.Changed || err != nil || f.Annotations[noVariable] != nil || f.Name == "help" || f.Name == "version" {
+		if !ok || value == "" || f.Changed || err != nil || cmd.Name() != "serve" && f.Name != "data" && f.Name != "addr" || f.Name == "help" || f.Name == "version" {
 			return
 		}
 		values := []string{value}

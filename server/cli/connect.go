@@ -14,6 +14,7 @@ import (
 func connectCommand() *cobra.Command {
 	var a adminCommand
 	var host, user string
+	var https bool
 	cmd := &cobra.Command{
 		Use:   "connect CLIENT",
 		Short: "Show what a client needs to use this registry",
@@ -27,7 +28,7 @@ certificate, and how to log in. CLIENT is one of ` + strings.Join(server.Connect
 			if err == nil && user != "" {
 				err = store.CheckUserName(user)
 			}
-			if err == nil && strings.ContainsAny(host, "\"'\\ \n/") {
+			if err == nil && strings.Trim(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]") != "" {
 				err = fmt.Errorf("--host %q is not HOST or HOST:PORT", host)
 			}
 			if err != nil {
@@ -38,12 +39,18 @@ certificate, and how to log in. CLIENT is one of ` + strings.Join(server.Connect
 				if host != "" {
 					c.Host = host
 				}
+				if https { // a proxy in front speaks it, with a certificate that clients know
+					c.HTTPS, c.CA = true, ""
+				}
 				if a.json {
 					return printJSON(cmd.OutOrStdout(), c)
 				}
 				text, err := server.Connect(args[0], c, user)
 				if err != nil {
 					return err
+				}
+				if c.Users && user == "" {
+					text = "# People log in here: see it with --user NAME.\n" + text
 				}
 				_, err = fmt.Fprint(cmd.OutOrStdout(), text)
 				return err
@@ -53,6 +60,7 @@ certificate, and how to log in. CLIENT is one of ` + strings.Join(server.Connect
 	cmd.ValidArgs = server.ConnectClients()
 	a.flags(cmd)
 	cmd.Flags().StringVar(&host, "host", "", "as clients reach it, `HOST:PORT`; else as the server was started")
+	cmd.Flags().BoolVar(&https, "https", false, "clients reach it by https, through a proxy with a certificate that they know")
 	cmd.Flags().StringVar(&user, "user", "", "who logs in, `NAME`")
 	return cmd
 }

@@ -80,7 +80,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused: something is not as it s
 	cmd.Flags().BoolVar(&now, "now", false, "end keep times, and leases older than an hour, at once")
 	cmd.Flags().StringVar(&config, "config", "", "with --dry-run: what the rules in `FILE` would do, instead of those in force")
 	cmd.Flags().BoolVar(&force, "force", false, "also with a clock that is not believed")
-	withoutVariable(cmd, "config")
 	cmd.AddCommand(collectLogCommand())
 	return cmd
 }
