@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/signal"
@@ -147,28 +148,60 @@ Exit codes: 0 stopped, 1 failed or refused to start, 2 wrong usage.`,
 	return cmd
 }
 
-func serve(ctx context.Context, c settings) error {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
-		return &cli.ExitError{Code: cli.ExitUsage, Err: fmt.Errorf("log level %q is not debug, info, warn or error", c.logLevel)}
+// parsed are the settings that have a type of their own.
+type parsed struct {
+	level   slog.Level
+	sparse  store.Sparse
+	proxies []netip.Prefix
+}
+
+// parse checks what can be checked before anything is opened.
+func (c settings) parse() (p parsed, err error) {
+	if err := p.level.UnmarshalText([]byte(c.logLevel)); err != nil {
+		return p, fmt.Errorf("log level %q is not debug, info, warn or error", c.logLevel)
 	}
 	if c.anonymous != "" {
 		if _, err := auth.ParseAnonymous(c.anonymous); err != nil {
-			return &cli.ExitError{Code: cli.ExitUsage, Err: err}
+			return p, err
 		}
 	}
-	proxies, err := auth.ParseNetworks(c.proxies)
-	if err != nil {
-		return &cli.ExitError{Code: cli.ExitUsage, Err: err}
+	if p.proxies, err = auth.ParseNetworks(c.proxies); err != nil {
+		return p, err
 	}
-	sparse, err := store.ParseSparse(c.sparse)
-	if err != nil {
-		return &cli.ExitError{Code: cli.ExitUsage, Err: err}
+	if p.sparse, err = store.ParseSparse(c.sparse); err != nil {
+		return p, err
 	}
 	if c.maxManifest < server.DefaultMaxManifest {
-		return &cli.ExitError{Code: cli.ExitUsage, Err: fmt.Errorf("max-manifest %d is less than the %d bytes that clients may expect", c.maxManifest, server.DefaultMaxManifest)}
+		return p, fmt.Errorf("max-manifest %d is less than the %d bytes that clients may expect", c.maxManifest, server.DefaultMaxManifest)
 	}
-	if err := c.tls.Check(); err != nil {
+	return p, c.tls.Check()
+}
+
+// newLog returns a log that writes to standard error: lines for people on a terminal, JSON otherwise. The caller closes
+// the buffer.
+func newLog(level slog.Level, onTerminal bool) (*slog.Logger, *server.LogBuffer) {
+	buffer := server.NewLogBuffer(os.Stderr)
+	options := &slog.HandlerOptions{Level: level}
+	if onTerminal {
+		return slog.New(slog.NewTextHandler(buffer, options)), buffer
+	}
+	return slog.New(slog.NewJSONHandler(buffer, options)), buffer
+}
+
+func openHtpasswd(path string, log *slog.Logger) (users func() map[string]string, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	file, err := auth.OpenHtpasswd(path, log)
+	if err != nil {
+		return nil, err
+	}
+	return file.Users, nil
+}
+
+func serve(ctx context.Context, c settings) error {
+	p, err := c.parse()
+	if err != nil {
 		return &cli.ExitError{Code: cli.ExitUsage, Err: err}
 	}
 	dir, err := serveDir(c.data)
@@ -176,26 +209,15 @@ func serve(ctx context.Context, c settings) error {
 		return err
 	}
 	onTerminal := term.IsTerminal(int(os.Stderr.Fd()))
-	buffer := server.NewLogBuffer(os.Stderr)
+	log, buffer := newLog(p.level, onTerminal)
 	defer buffer.Close()
-	options := &slog.HandlerOptions{Level: level}
-	log := slog.New(slog.NewJSONHandler(buffer, options))
-	if onTerminal {
-		log = slog.New(slog.NewTextHandler(buffer, options))
-	}
-
 	rules, err := openRules(c.config, log)
 	if err != nil {
 		return err
 	}
-
-	var htpasswd func() map[string]string
-	if c.htpasswd != "" {
-		file, err := auth.OpenHtpasswd(c.htpasswd, log)
-		if err != nil {
-			return err
-		}
-		htpasswd = file.Users
+	htpasswd, err := openHtpasswd(c.htpasswd, log)
+	if err != nil {
+		return err
 	}
 
 	// Listen first: a taken port must not touch the data directory.
@@ -236,9 +258,9 @@ func serve(ctx context.Context, c settings) error {
 		return errors.Join(err, st.Close())
 	}
 	listeners = server.AnswerBoth(listeners, source.Config(), log)
-	guard := auth.New(auth.Options{Store: st, Htpasswd: htpasswd, Proxies: proxies, Log: log})
+	guard := auth.New(auth.Options{Store: st, Htpasswd: htpasswd, Proxies: p.proxies, Log: log})
 	srv := server.New(server.Config{
-		Store: st, Guard: guard, Log: log, MaxManifest: c.maxManifest, Sparse: sparse, Version: version,
+		Store: st, Guard: guard, Log: log, MaxManifest: c.maxManifest, Sparse: p.sparse, Version: version,
 		Certs: source,
 	})
 	admin, err := server.ListenAdmin(dir)

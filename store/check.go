@@ -295,7 +295,7 @@ func (c contextReader) Read(p []byte) (int, error) {
 
 // findOrphans counts files below blobs/ that no row claims. A push that is between rename and commit counts too.
 func (s *Store) findOrphans(ctx context.Context, report *CheckReport) error {
-	return s.eachOrphan(ctx, func(_ digest.Digest, info fs.FileInfo) error {
+	return s.eachOrphan(ctx, false, func(_ digest.Digest, info fs.FileInfo) error {
 		report.Orphans++
 		report.OrphanBytes += info.Size()
 		return nil

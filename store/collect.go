@@ -356,7 +356,7 @@ const orphanAge = time.Hour
 // their bytes. With remove unset it only counts them.
 func (s *Store) SweepOrphans(ctx context.Context, remove bool) (files, bytes int64, err error) {
 	before := time.Now().Add(-orphanAge) // file times are the kernel's, not the store's clock
-	err = s.eachOrphan(ctx, func(dgst digest.Digest, info fs.FileInfo) error {
+	err = s.eachOrphan(ctx, true, func(dgst digest.Digest, info fs.FileInfo) error {
 		if info.ModTime().After(before) {
 			return nil
 		}
@@ -370,11 +370,15 @@ func (s *Store) SweepOrphans(ctx context.Context, remove bool) (files, bytes int
 	return files, bytes, err
 }
 
-// eachOrphan calls f for the files below blobs/ that no row claims.
-func (s *Store) eachOrphan(ctx context.Context, f func(digest.Digest, fs.FileInfo) error) error {
+// eachOrphan calls f for the files below blobs/ that no row claims. With skip set, what cannot be read is left out.
+func (s *Store) eachOrphan(ctx context.Context, skip bool, f func(digest.Digest, fs.FileInfo) error) error {
 	root := s.blobs.Root().FS()
 	for _, algorithm := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		err := fs.WalkDir(root, algorithm.String(), func(_ string, d fs.DirEntry, err error) error {
+			if err != nil && skip && !errors.Is(err, fs.ErrNotExist) {
+				s.log.Warn("blob directory not swept", "err", err)
+				return nil
+			}
 			if err != nil || d.IsDir() {
 				return errors.Join(err, ctx.Err())
 			}

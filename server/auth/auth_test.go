@@ -331,6 +331,49 @@ func TestHtpasswdIsNeverOpen(t *testing.T) {
 	}
 }
 
+// BenchmarkIdentify is what a request costs whose credentials were right a moment ago.
+func BenchmarkIdentify(b *testing.B) {
+	st, err := store.Open(b.Context(), store.Options{Dir: b.TempDir(), Role: store.RoleServe, Create: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer st.Close()
+	g := New(Options{Store: st})
+	hash, err := bcrypt.GenerateFromPassword([]byte("password"), bcrypt.MinCost)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, _, err := st.AddUser(b.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
+		b.Fatal(err)
+	}
+	r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+	r.SetBasicAuth("alice", "password")
+	who, err := g.Identify(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	bearer, _, err := g.Issue(who, []string{"repository:team/api:pull,push"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	id, token, secret := NewToken()
+	if err := st.AddToken(b.Context(), "alice", store.Token{ID: id, Secret: secret, Grant: htpasswdGrants[0]}, store.Actor{}); err != nil {
+		b.Fatal(err)
+	}
+	for kind, header := range map[string]string{
+		"basic": r.Header.Get("Authorization"), "bearer": "Bearer " + bearer, "token": "Bearer " + token,
+	} {
+		b.Run(kind, func(b *testing.B) {
+			r.Header.Set("Authorization", header)
+			for b.Loop() {
+				if _, err := g.Identify(r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // FuzzIdentify: whatever the headers say, nobody is taken for somebody, and nothing panics.
 func FuzzIdentify(f *testing.F) {
 	st, err := store.Open(f.Context(), store.Options{Dir: f.TempDir(), Role: store.RoleServe, Create: true})
