@@ -72,7 +72,7 @@ func (f connectFacts) Scheme() string {
 }
 
 // connectTexts tell, by client, what it needs to know about the registry: each file with its exact content, and what to
-// run then. Lines that begin with # are for people.
+// run then. Lines that begin with # are for people; one of them ends each file.
 var connectTexts = map[string]string{
 	"docker": `
 {{- if .CA}}# /etc/docker/certs.d/{{.Host}}/ca.crt
@@ -97,6 +97,7 @@ docker push {{.Host}}/alpine
 # log in
 podman login {{.Host}} --username {{.User}}
 {{end}}
+# push
 podman tag alpine {{.Host}}/alpine
 podman push {{.Host}}/alpine
 `,
@@ -105,6 +106,7 @@ podman push {{.Host}}/alpine
 # log in
 skopeo login {{.Host}} --username {{.User}}
 {{end}}
+# push
 skopeo copy containers-storage:alpine docker://{{.Host}}/alpine
 `,
 	"k3s": `
@@ -176,21 +178,23 @@ docker login {{.Host}} --username {{.User}}
 	"helm": `
 {{- template "ca" .}}{{if .User}}# log in
 helm registry login {{.Host}} --username {{.User}}{{template "flag" .}}
-{{end}}helm push mychart-0.1.0.tgz oci://{{.Host}}/charts{{template "flag" .}}
+{{end}}# push and install
+helm push mychart-0.1.0.tgz oci://{{.Host}}/charts{{template "flag" .}}
 helm install my oci://{{.Host}}/charts/mychart --version 0.1.0{{template "flag" .}}
 `,
 	"crane": `
 {{- if .CA}}# cubby-ca.crt
 {{.CA}}
 # then, for crane to trust it beside what it knows
-export SSL_CERT_DIR=/etc/ssl/certs:$PWD
+export SSL_CERT_FILE=$PWD/cubby-ca.crt
 {{else if and (not .HTTPS) (not .Local)}}# crane takes plain HTTP with --insecure only
-{{end}}{{if .User}}# log in
-crane auth login {{.Host}} -u {{.User}}
+{{end}}{{if .User}}# log in: crane itself asks for no password
+printf 'Password: '; read -rs password; crane auth login {{.Host}} -u {{.User}} --password-stdin <<<"$password"
 {{end}}crane copy {{if and (not .HTTPS) (not .Local)}}--insecure {{end}}alpine:latest {{.Host}}/alpine
 `,
 	"regctl": `
-{{- template "ca" .}}regctl registry set {{.Host}}{{if .CA}} --cacert "$(cat cubby-ca.crt)"{{else if not .HTTPS}} --tls disabled # insecure: plain HTTP{{end}}
+{{- template "ca" .}}{{if .CA}}# then
+{{end}}regctl registry set {{.Host}}{{if .User}} --skip-check{{end}}{{if .CA}} --cacert "$(cat cubby-ca.crt)"{{else if not .HTTPS}} --tls disabled # insecure: plain HTTP{{end}}
 {{if .User}}# log in
 regctl registry login {{.Host}} -u {{.User}}
 {{end}}regctl image copy alpine:latest {{.Host}}/alpine
@@ -198,7 +202,8 @@ regctl registry login {{.Host}} -u {{.User}}
 	"oras": `
 {{- template "ca" .}}{{if .User}}# log in
 oras login {{.Host}} --username {{.User}}{{template "flag" .}}
-{{end}}oras push{{template "flag" .}} {{.Host}}/files/report:1 report.pdf
+{{end}}# push and pull
+oras push{{template "flag" .}} {{.Host}}/files/report:1 report.pdf
 oras pull{{template "flag" .}} {{.Host}}/files/report:1
 `,
 }

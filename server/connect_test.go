@@ -21,6 +21,9 @@ func TestConnect(t *testing.T) {
 				if strings.Contains(text, "AAAA") != (c.CA != "") {
 					t.Errorf("%s %+v: the certificate:\n%s", client, c, text)
 				}
+				if _, after, found := strings.Cut(text, "-----END CERTIFICATE-----"); found && after[:3] != "\n# " && !strings.HasPrefix(after, "\n\n# ") {
+					t.Errorf("%s %+v %q: nothing ends the file of the certificate:\n%s", client, c, user, text)
+				}
 				if strings.Contains(text, "alice") != (user != "") {
 					t.Errorf("%s %+v %q: the user:\n%s", client, c, user, text)
 				}
