@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Drives real clients against Cubby: every client through every step of a fixed matrix (clients/matrix.sh), without logging
-# in, and with logins on a Cubby that has users.
+# in, with logins on a Cubby that has users, and by https as `cubby connect` says.
 #   scripts/clients.sh [CLIENT...]     all clients, or only those named
 # As root, with Debian's own clients installed; the Go clients are built by scripts/tools.sh. The clients' state, mounts
 # and daemons live in one scratch folder and in namespaces of their own, and end with the script.
@@ -13,8 +13,8 @@ cd "$here/.."
 
 die() { echo "clients.sh: $*" >&2; exit 2; }
 
-packages="skopeo podman buildah crun runc containerd docker.io debootstrap iptables uidmap conmon zstd jq fuse-overlayfs ca-certificates"
-for tool in skopeo podman buildah runc containerd ctr dockerd docker debootstrap iptables zstd jq unshare; do
+packages="skopeo podman buildah crun runc containerd docker.io debootstrap iptables uidmap conmon zstd jq fuse-overlayfs iproute2 ca-certificates"
+for tool in skopeo podman buildah runc containerd ctr dockerd docker debootstrap iptables zstd jq ip unshare nsenter script; do
   command -v "$tool" >/dev/null || die "$tool is not installed; run: apt-get install --no-install-recommends $packages"
 done
 [ "$(id -u)" = 0 ] || die "docker, containerd and debootstrap need root"
@@ -43,7 +43,9 @@ export CUBBY_CMD CUBBY_CACHE=${CUBBY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cubb
 export PATH=$scratch/bin:$tools:/usr/sbin:/usr/bin:/sbin:/bin
 unset DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT CONTAINER_HOST REGISTRY_AUTH_FILE CONTAINERD_ADDRESS CONTAINERD_NAMESPACE
 
-unshare --mount --pid --fork --kill-child --mount-proc "$here/clients/matrix.sh" "$scratch" "$@" &
+exec {network}</proc/self/ns/net # for debootstrap, which alone may use it
+export network
+unshare --mount --net --pid --fork --kill-child --mount-proc "$here/clients/matrix.sh" "$scratch" "$@" &
 inner=$!
 status=0
 wait "$inner" || status=$?

@@ -25,13 +25,13 @@ ctr_digest() { ctr "$1" images ls "name==$2" | awk 'NR == 2 { print $3 }'; }
 
 containerd_up() {
   [ -n "$(ctr_digest here "$2")" ] || tar -C "$C/$1" -cf - . | ctr here images import --all-platforms --no-unpack --base-name "${2%:*}" -
-  ctr here images push --plain-http ${who:+--user "$who"} "$2"
+  ctr here images push $way ${who:+--user "$who"} "$2"
   ctr_digest here "$2" >"$S/pushed"
   same "digest of what was imported" "$(layout_digest "$C/$1")" "$(<"$S/pushed")"
 }
 containerd_down() {
   local namespace=$step snapshotter=${overlay/overlay/overlayfs}
-  ctr "$namespace" images pull --plain-http ${who:+--user "$who"} --all-platforms --snapshotter "${snapshotter/vfs/native}" "$1" >/dev/null
+  ctr "$namespace" images pull $way ${who:+--user "$who"} --all-platforms --snapshotter "${snapshotter/vfs/native}" "$1" >/dev/null
   ctr_digest "$namespace" "$1" >"$S/pulled"
 }
 # It mounts from where an image was pulled.

@@ -3,12 +3,12 @@
 skopeo() { timeout 120 skopeo "$@"; }
 
 skopeo_up() {
-  skopeo copy -q --all --preserve-digests --dest-tls-verify=false "oci:$C/$1:1" "docker://$2"
+  skopeo copy -q --all --preserve-digests ${way/#--/--dest-} "oci:$C/$1:1" "docker://$2"
   layout_digest "$C/$1" >"$S/pushed"
 }
 skopeo_down() {
   rm -rf "$S/layout"
-  skopeo copy -q --all --preserve-digests --src-tls-verify=false "docker://$1" "oci:$S/layout:1"
+  skopeo copy -q --all --preserve-digests ${way/#--/--src-} "docker://$1" "oci:$S/layout:1"
   layout_digest "$S/layout" >"$S/pulled"
 }
 # From the layout again: skopeo remembers by itself where it pushed these layers.
@@ -26,7 +26,7 @@ store() {
 
 # store_push TOOL WHAT IMAGE REF
 store_push() {
-  local -a how=(push -q --tls-verify=false --digestfile "$S/pushed")
+  local -a how=(push -q $way --digestfile "$S/pushed")
   case $2 in
     multi) how=(manifest "${how[@]}" --all) ;;
     zstd)
@@ -52,7 +52,7 @@ build_multi() {
 store_pull() {
   store "$1" empty rmi -a -f
   same "images before the pull" 0 "$(store "$1" empty images -q | wc -l)"
-  store "$1" empty pull -q --tls-verify=false "$2"
+  store "$1" empty pull -q $way "$2"
 }
 
 podman_up() {

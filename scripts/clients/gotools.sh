@@ -19,7 +19,7 @@ crane_remove() {
 
 crane_login() { crane auth login -u "$1" --password-stdin "$R"; }
 
-regctl() { timeout 120 regctl ${R:+--host "reg=$R,tls=disabled"} ${P:+--host "reg=$P,tls=disabled"} "$@"; }
+regctl() { timeout 120 regctl ${R:+${plain:+--host "reg=$R,tls=disabled"}} ${P:+--host "reg=$P,tls=disabled"} "$@"; }
 
 regctl_up() {
   regctl image copy "ocidir://$C/$1:1" "$2"
@@ -75,12 +75,12 @@ regctl_cut_push() {
 oras() { timeout 120 oras "$@"; }
 
 oras_up() {
-  oras cp --no-tty --from-oci-layout "$C/$1:1" --to-plain-http "$2"
+  oras cp --no-tty --from-oci-layout "$C/$1:1" ${way/#--/--to-} "$2"
   layout_digest "$C/$1" >"$S/pushed"
 }
 oras_down() {
   rm -rf "$S/layout"
-  oras cp --no-tty --from-plain-http "$1" --to-oci-layout "$S/layout:1"
+  oras cp --no-tty ${way/#--/--from-} "$1" --to-oci-layout "$S/layout:1"
   layout_digest "$S/layout" >"$S/pulled"
 }
 oras_copy() { oras cp --no-tty --from-plain-http --to-plain-http "$1" "$2"; }
@@ -132,15 +132,15 @@ helm() { timeout 120 helm "$@"; }
 
 # helm_up WHAT REF: the same chart whatever is asked for; helm adds its name and version to what it is given.
 helm_up() {
-  helm push --plain-http "$C/chart.tgz" "oci://${2%/chart:*}" 2>&1 | tee "$S/said"
+  helm push $way "$C/chart.tgz" "oci://${2%/chart:*}" 2>&1 | tee "$S/said"
   sed -n 's/^Digest: //p' "$S/said" >"$S/pushed"
 }
 helm_down() {
   rm -rf "$S/out"
   mkdir "$S/out"
   case $1 in
-    *@*) helm pull --plain-http -d "$S/out" "oci://$1" 2>&1 ;;
-    *) helm pull --plain-http -d "$S/out" "oci://${1%:*}" --version "${1##*:}" 2>&1 ;;
+    *@*) helm pull $way -d "$S/out" "oci://$1" 2>&1 ;;
+    *) helm pull $way -d "$S/out" "oci://${1%:*}" --version "${1##*:}" 2>&1 ;;
   esac | tee "$S/said"
   sed -n 's/^Digest: //p' "$S/said" >"$S/pulled"
   cmp "$C/chart.tgz" "$S"/out/*.tgz

@@ -1,6 +1,7 @@
 # What the clients' steps are written in. Sourced by matrix.sh, which sets:
 #   W scratch   C content   S this client's folder   client, step and cell, both joined by a dot
 #   R host:port of Cubby   L its log   D its data
+#   plain not empty while Cubby speaks plain HTTP   way the client's flags for that, or to trust Cubby's CA
 
 say() { printf '%s\n' "$*"; }
 die() { echo "clients.sh: $*" >&2; exit 2; }
@@ -18,12 +19,13 @@ attempt() {
 # same WHAT WANT GOT
 same() { [ -n "$2" ] && [ "$2" = "$3" ] || fail "$1: got '$3', want '$2'"; }
 
-# http METHOD PATH: prints the status of one request, as a client that knows manifests asks.
+# http METHOD PATH [HEADER]: prints the status of one request in plain HTTP, as a client that knows manifests asks, to
+# 127.0.0.1 or $address.
 http() (
   exec 2>/dev/null
-  exec {socket}<>"/dev/tcp/${R%:*}/${R##*:}"
-  printf '%s %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nUser-Agent: clients.sh\r\nConnection: close\r\n\r\n' \
-    "$1" "$2" "$R" "$manifest_types" >&"$socket"
+  exec {socket}<>"/dev/tcp/${address:-127.0.0.1}/${R##*:}"
+  printf '%s %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\nUser-Agent: clients.sh\r\nConnection: close\r\n%s\r\n' \
+    "$1" "$2" "$R" "$manifest_types" "${3:+$3$'\r\n'}" >&"$socket"
   read -r -t 30 _ status _ <&"$socket"
   echo "$status"
 )

@@ -11,7 +11,7 @@ alice=alices-password bob=bobs-password
 
 # start_users: of alice's repositories bob may pull only. The token is over when its step comes.
 start_users() {
-  start_cubby users
+  start_cubby users --addr 127.0.0.1:0
   {
     users user add alice --password-stdin --grant 'alice/**=pull,push' --grant 'public/**=pull,push' <<<"$alice" &&
       users user add bob --password-stdin --grant 'alice/**=pull' <<<"$bob" &&
@@ -55,18 +55,24 @@ at() { echo "$R/$(path "$1"):$TAG"; }
 push() {
   C=/run/small/$(date +%s%N)
   mkdir -p "$C/chart"
-  head -c 1000 /dev/urandom >"$C/random.bin"
   if [ "$client" = helm ]; then
     printf '%s\n' 'apiVersion: v2' 'name: chart' "version: $TAG" "description: $C" >"$C/chart/Chart.yaml"
     helm package -d "$C" "$C/chart"
     mv "$C/chart-$TAG.tgz" "$C/chart.tgz"
   else
-    tar -C "$C" -cf "$C/layer.tar" random.bin
-    regctl image create --platform "linux/$(dpkg --print-architecture)" "ocidir://$C/small:1"
-    regctl image mod --replace --layer-add "tar=$C/layer.tar" "ocidir://$C/small:1"
+    small_image
   fi
   rm -f "$S/pushed"
   "${client}_up" small "$(at "$1")"
+}
+
+# small_image: makes it, as $C/small.
+small_image() {
+  mkdir -p "$C"
+  head -c 1000 /dev/urandom >"$C/random.bin"
+  tar -C "$C" -cf "$C/layer.tar" random.bin
+  regctl image create --platform "linux/$(dpkg --print-architecture)" "ocidir://$C/small:1"
+  regctl image mod --replace --layer-add "tar=$C/layer.tar" "ocidir://$C/small:1"
 }
 
 pull() { rm -f "$S/pulled"; "${client}_down" "$(at "$1")"; }

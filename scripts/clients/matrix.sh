@@ -3,12 +3,13 @@
 set -euo pipefail
 shopt -s inherit_errexit
 here=$(cd "$(dirname "$0")" && pwd)
-W=$1 R='' P='' who=''
+W=$1 R='' P='' who='' plain='' way=''
 shift
 
 clients=${*:-skopeo podman buildah docker containerd crane regctl oras helm}
 steps="push again mount pull digest delete index zstd sha512 artifact module cut-push cut-pull"
 logins="wrong basic bearer denied public token expired"
+secure="distrust connect https printed"
 
 # Steps that a client's own commands cannot take, and what is done instead.
 declare -A instead=()
@@ -36,14 +37,25 @@ cells absent "modules are pushed by oras" {skopeo,podman,buildah,docker,containe
 cells instead "its login asks nobody; refused when it pushes" crane/{wrong,token,expired}
 cells instead "has no login; told who it is at each push and pull" containerd/{wrong,basic,bearer,denied,public,token,expired}
 
-for part in lib content steps logins containers docker containerd gotools; do . "$here/$part.sh"; done
+cells instead "logs in by podman, as is printed for both" buildah/connect
+cells instead "nothing restarts it here, nor does Kubernetes use it: by ctr, which is told where the files are" containerd/connect
+cells instead "without helm install, which needs a cluster" helm/printed
+cells absent "what is printed is podman's" buildah/printed
+cells absent "what is printed is a pull, see connect" containerd/printed
+cells absent "what is printed copies from another registry" {crane,regctl}/printed
 
-# start_cubby NAME: one for this client alone, because regctl asks for a mount from anywhere. Sets R, L and D.
+for part in lib content steps logins tls containers docker containerd gotools; do . "$here/$part.sh"; done
+
+# How clients are told that Cubby speaks plain HTTP, where they do not assume it of 127.0.0.1.
+declare -A plain_flags=([skopeo]=--tls-verify=false [podman]=--tls-verify=false [buildah]=--tls-verify=false
+  [containerd]=--plain-http [oras]=--plain-http [helm]=--plain-http)
+
+# start_cubby NAME [FLAG...]: one for this client alone, because regctl asks for a mount from anywhere. Sets R, L and D.
 start_cubby() {
   L=$S/$1.log D=$S/$1.data
-  "$CUBBY_CMD" serve --addr 127.0.0.1:0 --data "$D" >"$S/$1.out" 2>"$L" &
+  "$CUBBY_CMD" serve "${@:2}" --data "$D" >"$S/$1.out" 2>"$L" &
   daemons+=($!)
-  until_true 20 grep -q '"msg":"serving"' "$L" || { cat "$L" >&2; die "Cubby does not serve"; }
+  until_true 20 grep -qs '"msg":"serving"' "$L" || { cat "$L" >&2; die "Cubby does not serve"; }
   R=$(jq -Rr 'fromjson? | select(.msg == "serving") | .addr' "$L" | head -n 1)
 }
 
@@ -83,20 +95,27 @@ run() {
   [ "$status" = 0 ] || explain "$log" 2>&1 | cut -c1-300 | sed 's/^/      | /'
 }
 
-# isolate: what clients keep outside their own folders goes to the scratch folder as well. The content moves to a path
-# that podman can make an image's name of.
+# isolate: what clients keep outside their own folders, and read there, goes to the scratch folder as well. The content
+# moves to a path that podman can make an image's name of. There is no network but a loopback interface, with an address
+# that clients do not know to be this machine: of 127.0.0.1, docker believes any certificate.
 isolate() {
   local dir
   mount -t tmpfs tmpfs /run
+  mkdir "$W/etc"
   mkdir /run/content
   mount --bind -o ro "$C" /run/content
   C=/run/content
-  mkdir -p /etc/docker
-  for dir in /etc/docker /var/lib/containers /var/lib/docker /var/lib/containerd; do
+  mkdir -p /etc/docker /etc/containerd
+  cp -a /etc/containers /etc/containerd "$W/etc"
+  for dir in /etc/docker /etc/containers /etc/containerd /var/lib/containers /var/lib/docker /var/lib/containerd; do
     [ -d "$dir" ] || continue
     mkdir -p "$W$dir"
     mount --bind "$W$dir" "$dir"
   done
+  { cat /etc/hosts && echo "192.0.2.1 $secure_name"; } >"$W/etc/hosts"
+  mount --bind "$W/etc/hosts" /etc/hosts
+  ip link set lo up
+  ip address add 192.0.2.1/32 dev lo
 }
 
 # Overlay mounts do not work on top of every file system, for one not on another overlay.
@@ -108,6 +127,8 @@ else
   overlay=vfs
 fi
 
+# Debian is fetched through the machine's own network.
+debootstrap() { nsenter --net="/proc/self/fd/$network" debootstrap "$@"; }
 content
 isolate
 say "skopeo $(skopeo --version | cut -d' ' -f3), podman $(podman --version | cut -d' ' -f3), buildah $(buildah --version | cut -d' ' -f3)," \
@@ -120,11 +141,14 @@ for client in $clients; do
   echo '{}' >"$S/home/.docker/config.json"
   export HOME=$S/home XDG_RUNTIME_DIR=$S/xdg DOCKER_CONFIG=$S/home/.docker
   rm -rf /var/lib/containers/cache
-  start_cubby open
+  plain=yes way=${plain_flags[$client]-}
+  start_cubby open --addr 127.0.0.1:0
   if declare -F "${client}_start" >/dev/null; then "${client}_start" || say "$client's daemons did not start"; fi
   for step in $steps; do run "$client" "$step"; done
   start_users
   for step in $logins; do run "$client" "$step"; done
+  start_secure
+  for step in $secure; do run "$client" "$step"; done
   stop_daemons
   [ -n "${CUBBY_KEEP-}" ] || rm -rf "$S"/*.data
 done
@@ -151,6 +175,7 @@ table() {
 }
 table $steps
 table $logins
+table $secure
 printf '\n* not by the client itself, or in another way, as said above\n'
 say "$passed passed, $failed failed"
 [ "$failed" = 0 ]
