@@ -955,7 +955,7 @@ func testSelfSigned(t *testing.T) {
 	c.WantSample(t, sample)
 	plain.WantSample(t, sample)
 	cubby(t, "health", "--addr", strings.TrimPrefix(s.URL, "http://")).Want(t, 0)
-	cubby(t, "connect", "docker", "--data", dir).Want(t, 0, "/etc/docker/certs.d/", string(authority))
+	cubby(t, "connect", "docker", "--data", dir).Want(t, 0, "/etc/docker/certs.d/registry.test:", string(authority))
 	silent, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)

@@ -266,8 +266,8 @@ func SettleTLS(st *store.Store, listeners []net.Listener, source *certs.Source, 
 		if source.CA != nil {
 			settings[SettingCA] = string(source.CA.PEM())
 		}
-		if source.Host != "" {
-			settings[SettingHost] = source.HostPort(listeners[0].Addr())
+		if host := source.HostPort(listeners[0].Addr()); host != "" {
+			settings[SettingHost] = host
 		}
 	}
 	for name, value := range settings {

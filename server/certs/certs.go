@@ -2,6 +2,7 @@
 package certs
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -77,6 +78,7 @@ type Source struct {
 	tls *tls.Config
 
 	Host      string                // what the certificates are for, if they are for no address; else ""
+	Name      string                // how clients call it, as far as was said; else ""
 	CA        *Authority            // nil unless self-signed
 	Challenge http.Handler          // answers what an ACME server asks over plain HTTP, below ChallengePath; nil without one
 	Watch     func(context.Context) // keeps the certificates up to date until the context is done; call it once
@@ -91,7 +93,11 @@ func Open(data string, o Options, log *slog.Logger) (*Source, error) {
 		if err != nil {
 			return nil, fmt.Errorf("self-signed certificate: %w", err)
 		}
-		return &Source{tls: config(a.certificate), CA: a, Watch: every(refreshEvery, a.refresh)}, nil
+		name := ""
+		if len(o.Names) > 0 {
+			name = o.Names[0]
+		}
+		return &Source{tls: config(a.certificate), Name: name, CA: a, Watch: every(refreshEvery, a.refresh)}, nil
 	case len(o.ACME) > 0:
 		return openACME(data, o, log).source(), nil
 	case o.On():
@@ -120,13 +126,15 @@ func (s *Source) Scheme() string {
 	return "https"
 }
 
-// HostPort returns Host with the port of an address, as clients write it: they know that https is 443.
+// HostPort returns Host, or Name, with the port of an address, as clients write it: they know that https is 443. It is ""
+// without both.
 func (s *Source) HostPort(addr net.Addr) string {
+	host := cmp.Or(s.Host, s.Name)
 	_, port, err := net.SplitHostPort(addr.String())
-	if err != nil || port == "443" {
-		return s.Host
+	if host == "" || err != nil || port == "443" {
+		return host
 	}
-	return net.JoinHostPort(s.Host, port)
+	return net.JoinHostPort(host, port)
 }
 
 func config(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
