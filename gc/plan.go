@@ -33,6 +33,9 @@ func keepUntil(k policy.Keep, m store.UntaggedManifest, now time.Time, recorded 
 		return m.Since.Add(k.Cache), "a build cache, " + since
 	}
 	until, why := m.Since.Add(k.Untagged), since
+	if m.LastUsed.IsZero() {
+		until = until.Add(recorded.Missing(m.Since, now)) // as then, so now: nobody can know
+	}
 	// While use was not recorded, somebody may have used it.
 	if used := m.LastUsed.Add(k.Used + recorded.Missing(m.LastUsed, now)); !m.LastUsed.IsZero() && used.After(until) {
 		return used, since + ", used " + day(m.LastUsed)

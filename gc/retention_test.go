@@ -534,3 +534,48 @@ func TestUndoKeepsOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestUndoKeepsUse: a tag that is taken back was pushed and used when it was, also what no entry of the history tells.
+func TestUndoKeepsUse(t *testing.T) {
+	for what, rule := range map[string]string{"used": "used: 30d", "pushed": "pushed: 30d"} {
+		w := newWorld(t, t.TempDir())
+		w.rules(`retention: [{name: r, repositories: "**", tags: "*", keep: {` + rule + `}}]`)
+		prod := w.image("a", "prod", "prod")
+		for range 10 {
+			w.pass(10 * dayTime)
+			if what == "pushed" {
+				w.image("a", "prod", "prod") // the same again
+			} else {
+				w.st.Used(name("a"), w.reference(prod), prod, true)
+			}
+			if err := w.st.FlushUses(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		undo := func() {
+			t.Helper()
+			if _, err := w.st.Undo(t.Context(), name("a"), tag("prod"), store.Actor{}); err != nil {
+				t.Fatal(err)
+			}
+			w.pass(time.Minute)
+			if w.collect(); w.tags("a") != "prod" {
+				t.Errorf("%s: left %q", what, w.tags("a"))
+			}
+		}
+		w.untag("a", "prod")
+		undo()
+		w.image("a", "wrong", "prod")
+		undo()
+		if !w.hasManifest("a", prod) {
+			t.Errorf("%s: the manifest is gone", what)
+		}
+		w.pass(29 * dayTime)
+		if w.collect(); w.tags("a") != "prod" {
+			t.Errorf("%s: within the time: %q", what, w.tags("a"))
+		}
+		w.pass(2 * dayTime)
+		if w.collect(); w.tags("a") != "" {
+			t.Errorf("%s: after the time: %q", what, w.tags("a"))
+		}
+	}
+}

@@ -38,6 +38,9 @@ func SettleAccess(ctx context.Context, st *store.Store, c FirstAccess) (password
 			return "", fmt.Errorf("admin-password-file: %w", err)
 		}
 		chosen = strings.TrimRight(string(text), "\r\n")
+		if _, err := auth.HashPassword(chosen); err != nil {
+			return "", fmt.Errorf("admin-password-file: %w", err)
+		}
 	}
 	if err := c.setAnonymous(ctx, st, by); err != nil || c.ReadOnly {
 		return "", err

@@ -291,6 +291,18 @@ func (s *Store) changeAccess(ctx context.Context, run func(*tx) error) error {
 	return err
 }
 
+// rereadAccess reads who may do what again after that failed.
+func (s *Store) rereadAccess(ctx context.Context) {
+	if !s.Access().Unknown {
+		return
+	}
+	s.access.changing.Lock()
+	defer s.access.changing.Unlock()
+	if err := s.access.load(ctx, s.db); err != nil {
+		s.log.Error("who may do what cannot be read: nobody may do anything", "err", err)
+	}
+}
+
 // AddUser makes a user with a bcrypt hash of its password, or is ErrUserExists. The first one without grants gets all
 // rights, because somebody must be able to give them. It returns what the user may do, and whether it is the first.
 func (s *Store) AddUser(ctx context.Context, name, password string, grants []Grant, by Actor) (granted []Grant, first bool, err error) {

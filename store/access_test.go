@@ -301,6 +301,30 @@ func TestFirstUser(t *testing.T) {
 	}
 }
 
+// TestUnknownAccess: when the database cannot be read after a change nobody may do anything, until it can.
+func TestUnknownAccess(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	addUser(t, s, "alice", "hash")
+	rename := func(from, to string) {
+		t.Helper()
+		if err := s.change(func(tx *tx) error {
+			_, err := tx.exec("ALTER TABLE " + from + " RENAME TO " + to)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rename("anonymous_grants", "away")
+	if err := s.SetPassword(t.Context(), "alice", "other", Actor{}); err == nil || !s.Access().Unknown || len(s.Access().Users) != 0 {
+		t.Errorf("%+v, %v", s.Access(), err)
+	}
+	rename("away", "anonymous_grants")
+	s.rereadAccess(t.Context())
+	if a := s.Access(); a.Unknown || a.Users["alice"].Password != "other" {
+		t.Errorf("%+v", a)
+	}
+}
+
 // TestAuditNoise: logins and denials, which strangers can cause without end, push out no change.
 func TestAuditNoise(t *testing.T) {
 	s := open(t, testingOptions(t.TempDir()))
@@ -375,5 +399,21 @@ func TestUploadsQuota(t *testing.T) {
 	}
 	if err := start("192.0.2.2"); err != nil {
 		t.Error(err)
+	}
+	// One that is in use stops no other from making room.
+	s.uploads.mu.Lock()
+	first := true
+	for _, u := range s.uploads.all {
+		u.progress.Store(u.progress.Load() - 3600)
+		if first && u.quota == "192.0.2.1" {
+			<-u.turn
+			defer func() { u.turn <- struct{}{} }()
+			u.progress.Store(0)
+			first = false
+		}
+	}
+	s.uploads.mu.Unlock()
+	if err := start("192.0.2.1"); err != nil {
+		t.Errorf("with idle ones: %v", err)
 	}
 }

@@ -47,6 +47,8 @@ const (
 	auditKept = 90 * day
 	// auditPrune is how often old ones are removed.
 	auditPrune = time.Hour
+	// auditPruneRows is after how many entries that change nothing it is done sooner.
+	auditPruneRows = 10_000
 	// auditNoiseMax bounds those of them that change nothing: strangers can cause them, and must not push out the rest.
 	auditNoiseMax = 100_000
 	// auditWaiting bounds what waits to be written; more is dropped and counted in the log.
@@ -76,6 +78,7 @@ type events struct {
 	dropped int                 // guarded by mu
 	tokens  map[string]TokenUse // guarded by mu
 	pruned  int64               // guarded by mu; unix seconds, when old entries were last removed
+	noise   int                 // guarded by mu; entries written since then
 }
 
 type waitingEntry struct {
@@ -105,10 +108,8 @@ func (s *Store) flushEvents() error {
 	s.events.mu.Lock()
 	audit, dropped, tokens := s.events.audit, s.events.dropped, s.events.tokens
 	s.events.audit, s.events.dropped, s.events.tokens = nil, 0, nil
-	prune := s.serving && s.stamp()-s.events.pruned >= int64(auditPrune.Seconds())
-	if prune {
-		s.events.pruned = s.stamp()
-	}
+	s.events.noise += len(audit)
+	prune := s.serving && (s.stamp()-s.events.pruned >= int64(auditPrune.Seconds()) || s.events.noise >= auditPruneRows)
 	s.events.mu.Unlock()
 	if dropped > 0 {
 		s.log.Warn("too many logins and denials, some are not in the audit log", "dropped", dropped)
@@ -127,17 +128,22 @@ func (s *Store) flushEvents() error {
 			}
 		}
 		t.now = now
-		if prune {
-			if err := t.pruneAudit(); err != nil {
-				return err
-			}
-		}
 		return t.writeTokenUses(tokens)
 	})
 	if err != nil {
 		s.events.putBack(audit, tokens)
+		return err
 	}
-	return err
+	if !prune {
+		return nil
+	}
+	if err := s.change(func(t *tx) error { return t.pruneAudit() }); err != nil {
+		return err
+	}
+	s.events.mu.Lock()
+	defer s.events.mu.Unlock()
+	s.events.pruned, s.events.noise = s.stamp(), 0
+	return nil
 }
 
 // putBack keeps what could not be written for the next time, as far as there is room.
@@ -155,7 +161,9 @@ func (e *events) putBack(audit []waitingEntry, tokens map[string]TokenUse) {
 
 // pruneAudit removes entries that are too old, or too many of those that change nothing.
 func (t *tx) pruneAudit() error {
-	if _, err := t.exec(`DELETE FROM audit WHERE at < ?`, t.now-int64(auditKept.Seconds())); err != nil {
+	// By age only while the clock is believed, or nobody watches it.
+	if _, err := t.exec(`DELETE FROM audit WHERE at < ?1 AND NOT EXISTS (SELECT 1 FROM clock WHERE doubt_since <> 0 OR ?2 - seen_at > ?3)`,
+		t.now-int64(auditKept.Seconds()), t.now, int64((2 * day).Seconds())); err != nil {
 		return err
 	}
 	const noise = `FROM audit INDEXED BY audit_noise WHERE action IN ('login', 'login failed', 'denied') `

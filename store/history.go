@@ -137,16 +137,21 @@ func (t *tx) pointTag(repository int64, tag oci.Tag, dgst int64, bounds tagBound
 	if err != nil {
 		return err
 	}
-	// It was pushed when it first came there, not now: what is newest must not change by taking something back.
-	var pushed int64
-	if err := t.queryRow(t.ctx, `SELECT COALESCE(max(at), ?4) FROM tag_history WHERE repository = ?1 AND tag = ?2 AND to_digest = ?3 AND undoes IS NULL`,
-		repository, tag.String(), dgst, t.now).Scan(&pushed); err != nil {
+	// It is as it was when it left there, not new: what is newest, or in use, must not change by taking something back.
+	var pushed, used, pulls sql.NullInt64
+	err = t.queryRow(t.ctx, `SELECT pushed_at, last_used, pulls FROM tag_history WHERE repository = ? AND tag = ? AND from_digest = ?
+		ORDER BY number DESC LIMIT 1`, repository, tag.String(), dgst).Scan(&pushed, &used, &pulls)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	if err := t.setTag(repository, tag, manifest, dgst, bounds, by); err != nil {
 		return err
 	}
-	_, err = t.exec(`UPDATE tags SET updated_at = ? WHERE repository = ? AND name = ?`, pushed, repository, tag.String())
+	if !pushed.Valid {
+		return nil // it never was there, or an older version wrote the entry
+	}
+	_, err = t.exec(`UPDATE tags SET updated_at = ?3, last_used = ?4, pulls = ?5 WHERE repository = ?1 AND name = ?2`,
+		repository, tag.String(), pushed.Int64, used.Int64, pulls.Int64)
 	return err
 }
 

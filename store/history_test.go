@@ -506,6 +506,29 @@ func TestImmutable(t *testing.T) {
 	mustPut(t, s, "a", two, "v1")
 }
 
+// TestChildKeepsItsType: what an index names is not served with another type.
+func TestChildKeepsItsType(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	child := imageOf(mustPush(t, s, "a", "1"))
+	mustPut(t, s, "a", child)
+	raw := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1}]}`, imageType, sum(child))
+	index, err := oci.ParseManifest("application/vnd.oci.image.index.v1+json", raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutManifest(t.Context(), ManifestPut{Name: name("a"), Digest: sum(raw), Manifest: index, Tags: []oci.Tag{tag("index")}}); err != nil {
+		t.Fatal(err)
+	}
+	other, err := oci.ParseManifest("application/vnd.example.other+json", child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutManifest(t.Context(), ManifestPut{Name: name("a"), Digest: sum(child), Manifest: other}); !errors.Is(err, ErrInUse) {
+		t.Errorf("another type: %v", err)
+	}
+	mustPut(t, s, "a", child)
+}
+
 // TestSettings: what is remembered is there after a restart, and can be forgotten.
 func TestSettings(t *testing.T) {
 	dir := t.TempDir()

@@ -269,6 +269,14 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		return 0, err
 	}
 	if known {
+		// Nor may an index find its child changed.
+		var named bool
+		if err := t.queryRow(t.ctx, `SELECT refs > 0 FROM manifests WHERE id = ?`, id).Scan(&named); err != nil {
+			return 0, err
+		}
+		if named {
+			return 0, t.inUse(repository, dgst, p.Digest)
+		}
 		if err := t.checkTags(id, p.Digest, boundsOf); err != nil {
 			return 0, err
 		}

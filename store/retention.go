@@ -220,7 +220,7 @@ func (t *tx) collectTagUnless(item TagRemoval, seen map[int64]int64, others map[
 		if !ok {
 			last = item.history
 		}
-		if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM tag_history WHERE repository = ? AND id > ? AND to_digest IS NULL)`,
+		if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM tag_history WHERE repository = ? AND id > ? AND (to_digest IS NULL OR undoes IS NOT NULL))`,
 			item.RepositoryID, last).Scan(&other); err != nil {
 			return false, err
 		}

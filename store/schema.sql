@@ -163,7 +163,7 @@ CREATE TABLE tag_history (
 	at          INTEGER NOT NULL,
 	who         TEXT    NOT NULL,
 	address     TEXT    NOT NULL
-, number INTEGER NOT NULL DEFAULT 0, undoes INTEGER) STRICT;
+, number INTEGER NOT NULL DEFAULT 0, undoes INTEGER, pushed_at INTEGER, last_used INTEGER, pulls INTEGER) STRICT;
 
 CREATE TABLE tags (
 	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE RESTRICT,

@@ -135,6 +135,12 @@ func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, bou
 			return err
 		}
 	}
+	if old.manifest != manifest {
+		from := sql.NullInt64{Int64: old.digestID, Valid: old.digest != ""}
+		if err := t.logTag(repository, tag.String(), from, sql.NullInt64{Int64: digestID, Valid: true}, by); err != nil {
+			return err
+		}
+	}
 	if _, err := t.exec(`INSERT INTO tags (repository, name, manifest, updated_at) VALUES (?, ?, ?, ?)
 		ON CONFLICT (repository, name) DO UPDATE SET manifest = excluded.manifest, updated_at = excluded.updated_at`,
 		repository, tag.String(), manifest, t.now); err != nil {
@@ -144,10 +150,6 @@ func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, bou
 		return nil
 	}
 	if _, err := t.exec(`UPDATE manifests SET untagged_since = NULL WHERE id = ?`, manifest); err != nil {
-		return err
-	}
-	from := sql.NullInt64{Int64: old.digestID, Valid: old.digest != ""}
-	if err := t.logTag(repository, tag.String(), from, sql.NullInt64{Int64: digestID, Valid: true}, by); err != nil {
 		return err
 	}
 	return t.markUntagged(old.manifest)
@@ -171,9 +173,12 @@ func (t *tx) markUntagged(manifest int64) error {
 	return err
 }
 
+// logTag writes a move into the history, with what the tag was: it must not have moved yet.
 func (t *tx) logTag(repository int64, tag string, from, to sql.NullInt64, by Actor) error {
-	_, err := t.exec(`INSERT INTO tag_history (repository, tag, number, from_digest, to_digest, at, who, address)
-		VALUES (?1, ?2, (SELECT COALESCE(max(number), 0) + 1 FROM tag_history WHERE repository = ?1 AND tag = ?2), ?3, ?4, ?5, ?6, ?7)`,
+	_, err := t.exec(`INSERT INTO tag_history (repository, tag, number, from_digest, to_digest, at, who, address, pushed_at, last_used, pulls)
+		VALUES (?1, ?2, (SELECT COALESCE(max(number), 0) + 1 FROM tag_history WHERE repository = ?1 AND tag = ?2), ?3, ?4, ?5, ?6, ?7,
+		(SELECT updated_at FROM tags WHERE repository = ?1 AND name = ?2), (SELECT last_used FROM tags WHERE repository = ?1 AND name = ?2),
+		(SELECT pulls FROM tags WHERE repository = ?1 AND name = ?2))`,
 		repository, tag, from, to, t.now, by.Name, by.Address)
 	return err
 }
@@ -209,10 +214,10 @@ func (s *Store) DeleteTag(ctx context.Context, name oci.Name, tag oci.Tag, c Con
 
 // removeTag removes a tag that points to old, and logs it.
 func (t *tx) removeTag(repository int64, tag oci.Tag, old tagged, by Actor) error {
-	if _, err := t.exec(`DELETE FROM tags WHERE repository = ? AND name = ?`, repository, tag.String()); err != nil {
+	if err := t.logTag(repository, tag.String(), sql.NullInt64{Int64: old.digestID, Valid: true}, sql.NullInt64{}, by); err != nil {
 		return err
 	}
-	if err := t.logTag(repository, tag.String(), sql.NullInt64{Int64: old.digestID, Valid: true}, sql.NullInt64{}, by); err != nil {
+	if _, err := t.exec(`DELETE FROM tags WHERE repository = ? AND name = ?`, repository, tag.String()); err != nil {
 		return err
 	}
 	return t.markUntagged(old.manifest)

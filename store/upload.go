@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -109,30 +111,29 @@ func (us *uploads) countOf(quota string) (n int) {
 // evict ends the session that never got a byte and is idle for longest, of one quota or of all, so that whoever opens
 // sessions and forgets them does not lock the others out. The caller holds mu.
 func (us *uploads) evict(now int64, quota string) bool {
-	var oldest *upload
+	var idle []*upload
 	for _, u := range us.all {
-		if quota != "" && u.quota != quota {
-			continue
-		}
-		if u.size.Load() == 0 && u.progress.Load() < now-int64(evictAfter.Seconds()) && (oldest == nil || u.progress.Load() < oldest.progress.Load()) {
-			oldest = u
+		if (quota == "" || u.quota == quota) && u.size.Load() == 0 && u.progress.Load() < now-int64(evictAfter.Seconds()) {
+			idle = append(idle, u)
 		}
 	}
-	if oldest == nil {
-		return false
-	}
-	select {
-	case <-oldest.turn:
-		// It may have got bytes since.
-		if ended := oldest.size.Load() == 0 && !oldest.exists; ended {
-			oldest.ended = true
-			delete(us.all, oldest.id)
+	slices.SortFunc(idle, func(a, b *upload) int { return cmp.Compare(a.progress.Load(), b.progress.Load()) })
+	for _, u := range idle {
+		select {
+		case <-u.turn:
+			// It may have got bytes since.
+			if u.size.Load() == 0 && !u.exists {
+				u.ended = true
+				delete(us.all, u.id)
+			}
+			u.turn <- struct{}{}
+			if u.ended {
+				return true
+			}
+		default: // somebody uses it
 		}
-		oldest.turn <- struct{}{}
-		return oldest.ended
-	default:
-		return false
 	}
+	return false
 }
 
 func newUpload(id string, name oci.Name, principal string, algorithm digest.Algorithm) *upload {

@@ -85,7 +85,7 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 	tick := time.NewTicker(usesFlush)
 	defer tick.Stop()
 	full := us.full
-	meter := sleepMeter{last: time.Now()}
+	meter := sleepMeter{last: time.Now().Round(0)}
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,6 +103,7 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 				s.log.Warn("recording of use not noted", "err", err)
 			}
 		}
+		s.rereadAccess(ctx)
 		if err := s.flushEvents(); err != nil {
 			s.log.Warn("audit log not written", "err", err)
 		}
@@ -178,9 +179,9 @@ const (
 	// settingRecorded holds until when use was recorded, in unix seconds.
 	settingRecorded = "recorded"
 	// recordEvery is how often that is noted, so it is known as exactly.
-	recordEvery = time.Hour
+	recordEvery = 10 * time.Minute
 	// recordGap is what is taken for a time in which use was not recorded: more than there is between two notes.
-	recordGap = 2 * recordEvery
+	recordGap = 2 * time.Hour
 	// gapsKept bounds how long such times are remembered; rules look no further back.
 	gapsKept = 10 * 365 * day
 )
@@ -202,6 +203,13 @@ func (s *Store) record(gap bool) error {
 				return err
 			}
 		}
+		// What a clock that was ahead left behind.
+		if _, err := t.exec(`DELETE FROM recording_gaps WHERE began >= ?`, now); err != nil {
+			return err
+		}
+		if _, err := t.exec(`UPDATE recording_gaps SET ended = ?1 WHERE ended > ?1`, now); err != nil {
+			return err
+		}
 		return t.setSetting(settingRecorded, strconv.FormatInt(now, 10))
 	})
 	if err == nil {
@@ -210,17 +218,17 @@ func (s *Store) record(gap bool) error {
 	return err
 }
 
-// A sleepMeter tells how long the machine slept: then the time of day goes on, and the time since start does not.
+// A sleepMeter tells how long the process stood still, or the machine slept: it is asked every few seconds.
 type sleepMeter struct{ last time.Time }
 
 func (m *sleepMeter) slept() time.Duration {
-	now := time.Now()
-	slept := now.Round(0).Sub(m.last.Round(0)) - now.Sub(m.last)
+	now := time.Now().Round(0) // by the time of day, which goes on in sleep
+	slept := now.Sub(m.last)
 	m.last = now
 	return slept
 }
 
-// keepRecording notes every hour that use is recorded, and after a sleep that it was not.
+// keepRecording notes now and then that use is recorded, and after a sleep that it was not.
 func (s *Store) keepRecording(meter *sleepMeter) error {
 	slept := meter.slept() > recordGap
 	now, last := s.stamp(), s.uses.recorded.Load()

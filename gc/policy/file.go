@@ -152,8 +152,13 @@ const watchEvery = 2 * time.Second
 // settleTime is how old a change must be before it is taken over: a file may be half written.
 const settleTime = 500 * time.Millisecond
 
-// Settled reads the file again when its last change is old enough, and waits for that until ctx is done.
+// settlePatience is how long it is waited for that; then what is in force stays so.
+const settlePatience = 5 * time.Second
+
+// Settled reads the file again when its last change is old enough, and waits for that a few seconds.
 func (f *File) Settled(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settlePatience)
+	defer cancel()
 	for {
 		info, err := os.Stat(f.path)
 		wait := time.Duration(0)

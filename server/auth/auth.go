@@ -79,6 +79,7 @@ type Principal struct {
 	known  bool         // somebody logged in
 	scopes []scope      // of a token of the token service
 	scoped bool         // there is one
+	asked  bool         // and it was asked for scopes
 }
 
 // Actor returns the principal as the history names it.
@@ -236,7 +237,7 @@ func (g *Guard) Authorize(p *Principal, action Action, name oci.Name) error {
 	case List:
 		// As for Ping: who sees less than others must be told to log in. A token without any scope, which some clients ask
 		// for, is about nothing in particular.
-		scoped := p.scoped && (len(p.scopes) == 0 || slices.ContainsFunc(p.scopes, func(s scope) bool { return s.Name == "" }))
+		scoped := p.scoped && (!p.asked || slices.ContainsFunc(p.scopes, func(s scope) bool { return s.Name == "" }))
 		if p.Local || p.known && (!p.scoped || scoped) || scoped && p.AnonymousAllowed() || g.open(p.access) && p.AnonymousAllowed() {
 			return nil
 		}
@@ -327,14 +328,14 @@ func ParseAnonymous(s string) (store.Actions, error) {
 	return 0, fmt.Errorf("anonymous access %q is not none, pull or push", s)
 }
 
-// notedMax is how many logins and denials of one address are noted in a minute.
+// notedMax is how many failed logins of one address, and denials of one user, are noted in a minute.
 const notedMax = 60
 
-// audit notes a login or a denial.
-func (g *Guard) audit(p *Principal, e store.AuditEntry) {
-	switch n := g.passwords.countNoted(p.Address); {
+// auditSome notes a failed login or a denial, as far as not too many of the same somebody are noted already.
+func (g *Guard) auditSome(p *Principal, of string, e store.AuditEntry) {
+	switch n := g.passwords.countNoted(of); {
 	case n == notedMax:
-		e = store.AuditEntry{Action: store.AuditDenied, Detail: "more from this address in this minute are not noted"}
+		e.Detail, e.Repository = "more of these in this minute are not noted", ""
 	case n > notedMax:
 		return
 	}
@@ -348,6 +349,6 @@ func (g *Guard) Denied(p *Principal, r *http.Request, name oci.Name) {
 	}
 	key := p.Name + "\x00" + p.Address + "\x00" + r.Method + "\x00" + name.String()
 	if g.passwords.once(key, time.Minute) {
-		g.audit(p, store.AuditEntry{Action: store.AuditDenied, Repository: name.String(), Detail: r.Method})
+		g.auditSome(p, p.Owner(), store.AuditEntry{Action: store.AuditDenied, Repository: name.String(), Detail: r.Method})
 	}
 }

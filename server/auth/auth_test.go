@@ -129,8 +129,6 @@ func TestHtpasswd(t *testing.T) {
 	}
 	alice := hash("alice", bcrypt.MinCost)
 	for text, want := range map[string]string{
-		"":                                    "no users",
-		"# nobody\n":                          "no users",
 		"a b:" + alice:                        "user name invalid",
 		"alice":                               "line 1",
 		"# users\n\nalice:{SHA}abc\n":         "line 3: alice has no bcrypt hash",
@@ -168,6 +166,9 @@ func TestHtpasswd(t *testing.T) {
 		if n := users(); n != 2 {
 			t.Errorf("%d users of the invalid file %q", n, text)
 		}
+	}
+	if n := users(); n != 0 { // it is still empty
+		t.Errorf("%d users are left of a file without any", n)
 	}
 	write("alice:" + alice)
 	if n := users(); n != 1 {
@@ -231,6 +232,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 // TestManyLogins: comparisons are bounded, and who would have to wait for long is sent away.
 func TestManyLogins(t *testing.T) {
 	w := newPasswords(time.Now)
+	w.patience = 10 * time.Millisecond
 	for range comparisonsWaiting {
 		w.waiting <- struct{}{}
 	}
@@ -266,6 +268,7 @@ func TestOneAddress(t *testing.T) {
 	if _, _, err := g.store.AddUser(t.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
 		t.Fatal(err)
 	}
+	g.passwords.patience = 50 * time.Millisecond
 	// Nobody's turn comes while the test holds all of them.
 	for range cap(g.passwords.comparing) {
 		g.passwords.comparing <- struct{}{}
@@ -315,6 +318,45 @@ func TestOneAddress(t *testing.T) {
 	}
 	if n > notedMax || n < 2 {
 		t.Errorf("%d entries of one address in a minute", n)
+	}
+}
+
+// TestLoginsAtOnce: a client that asks for many things at once with the right password is served, by one comparison.
+func TestLoginsAtOnce(t *testing.T) {
+	g := newGuard(t, Options{Cost: bcrypt.MinCost})
+	hash, err := bcrypt.GenerateFromPassword([]byte("the right one"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := g.store.AddUser(t.Context(), "alice", string(hash), nil, store.Actor{}); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(g.passwords.comparing) {
+		g.passwords.comparing <- struct{}{}
+	}
+	results := make(chan error, 20)
+	for range cap(results) {
+		go func() {
+			r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+			r.SetBasicAuth("alice", "the right one")
+			p, err := g.Identify(r)
+			if err == nil && !p.Known() {
+				err = errors.New("not known")
+			}
+			results <- err
+		}()
+	}
+	for range cap(g.passwords.comparing) {
+		<-g.passwords.comparing
+	}
+	for range cap(results) {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	entries, err := g.store.AuditEntries(t.Context(), store.AuditFilter{Who: "alice"}, store.AuditEntry{}, 100)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%d logins are noted, %v", len(entries), err)
 	}
 }
 

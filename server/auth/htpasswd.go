@@ -23,6 +23,7 @@ type Htpasswd struct {
 
 	mu      sync.Mutex
 	checked time.Time         // guarded by mu
+	empty   bool              // guarded by mu; it was when last looked at
 	problem string            // guarded by mu; what the log was last told, "" when all is well
 	text    []byte            // guarded by mu; as last read, valid or not
 	users   map[string]string // guarded by mu; never changed, only replaced
@@ -41,6 +42,9 @@ func OpenHtpasswd(path string, log *slog.Logger) (*Htpasswd, error) {
 		return nil, fmt.Errorf("htpasswd: %w", err)
 	}
 	users, err := parseHtpasswd(text)
+	if err == nil && len(users) == 0 {
+		err = errors.New("it has no users")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -61,7 +65,7 @@ func (h *Htpasswd) Users() map[string]string {
 func (h *Htpasswd) reload() {
 	h.checked = time.Now()
 	text, err := os.ReadFile(h.path)
-	if err == nil && bytes.Equal(text, h.text) {
+	if err == nil && h.text != nil && bytes.Equal(text, h.text) {
 		return
 	}
 	var users map[string]string
@@ -69,6 +73,12 @@ func (h *Htpasswd) reload() {
 		h.text = text
 		users, err = parseHtpasswd(text)
 	}
+	if err == nil && len(users) == 0 && !h.empty {
+		// As a file that is just being written: believed when it is still so at the next look.
+		h.empty, h.text = true, nil
+		return
+	}
+	h.empty = false
 	if err != nil {
 		if h.problem == err.Error() {
 			return
@@ -103,9 +113,6 @@ func parseHtpasswd(text []byte) (map[string]string, error) {
 			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
 		users[name] = hash
-	}
-	if len(users) == 0 {
-		return nil, errors.New("it has no users") // as a file that is just being written
 	}
 	return users, nil
 }

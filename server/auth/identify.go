@@ -16,6 +16,9 @@ import (
 // any; repeated ones are a *SlowDownError. The principal is there even then, to be named in logs.
 func (g *Guard) Identify(r *http.Request) (*Principal, error) {
 	p := &Principal{Name: "anonymous", Address: g.Address(r), Client: r.UserAgent(), access: g.store.Access()}
+	if p.access.Unknown {
+		return p, errBusy // until the store can read it again
+	}
 	if g.open(p.access) {
 		// Nobody can log in, so credentials from other times mean nothing.
 		p.Local = isLocal(r)
@@ -140,12 +143,15 @@ func (g *Guard) useToken(p *Principal, t *store.Token) error {
 
 // addressKey returns what stands for an address where clients are counted: of IPv6 its network, of which one client has
 // all addresses.
-func addressKey(address string) string {
+func addressKey(address string) string { return networkKey(address, 64) }
+
+// networkKey returns the network of an IPv6 address, and an address of IPv4 as it is.
+func networkKey(address string, bits int) string {
 	addr, err := netip.ParseAddr(address)
 	if err != nil || addr.Unmap().Is4() {
 		return address
 	}
-	network, err := addr.WithZone("").Prefix(64)
+	network, err := addr.WithZone("").Prefix(bits)
 	if err != nil {
 		return address
 	}

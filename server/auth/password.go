@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -72,6 +73,29 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 		g.become(p, user)
 		return nil
 	}
+	// A client asks for several things at once; one comparison answers all of them.
+	flight, first := g.passwords.join(g.passwords.keyOf(addressKey(p.Address), user, password, hash))
+	if first {
+		flight.err = g.prove(ctx, p, user, password, hash)
+		g.passwords.land(flight)
+		return flight.err
+	}
+	select {
+	case <-flight.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if errors.Is(flight.err, context.Canceled) {
+		return errBusy // the one that asked first went away
+	}
+	if flight.err == nil {
+		g.become(p, user)
+	}
+	return flight.err
+}
+
+// prove compares a password, unless too many failed before.
+func (g *Guard) prove(ctx context.Context, p *Principal, user, password, hash string) error {
 	// Looked at before the comparison, and for unknown users alike.
 	wait := func() error {
 		if after := g.passwords.wait(p.Address, user, hash); after > 0 {
@@ -116,7 +140,7 @@ func (g *Guard) auditFailed(p *Principal, user, token, detail string) {
 	if token != "" {
 		as.token = &store.Token{ID: token}
 	}
-	g.audit(&as, store.AuditEntry{Action: store.AuditLoginFailed, Detail: detail})
+	g.auditSome(&as, addressKey(p.Address), store.AuditEntry{Action: store.AuditLoginFailed, Detail: detail})
 }
 
 // shown returns a name that a stranger gave as logs show it. Some clients take an access token for it.
@@ -150,7 +174,7 @@ func (g *Guard) loggedIn(p *Principal) {
 			return
 		}
 	}
-	g.audit(p, store.AuditEntry{Action: store.AuditLogin})
+	g.store.Audit(store.AuditEntry{Action: store.AuditLogin}, p.Actor())
 }
 
 // failed notes a failed login, and logs the one that makes the next ones slow. The same try again is not noted.
@@ -198,7 +222,10 @@ type passwords struct {
 	wrong    map[[32]byte]time.Time // guarded by mu; passwords that were wrong, until when
 	seen     map[[32]byte]time.Time // guarded by mu; see once
 	noted    map[[32]byte]failure   // guarded by mu; see countNoted
-	entered  map[string]int         // guarded by mu; see enter
+	lanes    map[string]*lane       // guarded by mu; see enter
+	flights  map[[32]byte]*flight   // guarded by mu; see join
+
+	patience time.Duration // how long a login waits for its turn
 }
 
 type failure struct {
@@ -210,7 +237,7 @@ func newPasswords(now func() time.Time) *passwords {
 	w := &passwords{
 		now: now, comparing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), waiting: make(chan struct{}, comparisonsWaiting),
 		right: make(map[[32]byte]time.Time), failures: make(map[[32]byte]failure), wrong: make(map[[32]byte]time.Time), seen: make(map[[32]byte]time.Time),
-		noted: make(map[[32]byte]failure), entered: make(map[string]int),
+		noted: make(map[[32]byte]failure), lanes: make(map[string]*lane), flights: make(map[[32]byte]*flight), patience: comparisonPatience,
 	}
 	_, _ = rand.Read(w.key[:]) // it never fails
 	return w
@@ -231,7 +258,39 @@ func (w *passwords) isVerified(user, password, hash string) bool {
 	key := w.keyOf(user, password, hash)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.now().Before(w.right[key])
+	now := w.now()
+	if !now.Before(w.right[key]) {
+		return false
+	}
+	w.right[key] = now.Add(verifiedTime) // a long push must not stumble over its end
+	return true
+}
+
+// A flight is a login that others wait for.
+type flight struct {
+	key  [32]byte
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+// join returns the login of the same user, password and address that is under way, or begins one: then first is set, and
+// the caller lands it.
+func (w *passwords) join(key [32]byte) (f *flight, first bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.flights[key]; f != nil {
+		return f, false
+	}
+	f = &flight{key: key, done: make(chan struct{})}
+	w.flights[key] = f
+	return f, true
+}
+
+func (w *passwords) land(f *flight) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.flights, f.key)
+	close(f.done)
 }
 
 func (w *passwords) verified(user, password, hash string) {
@@ -337,30 +396,61 @@ func (w *passwords) succeeded(address, user, hash string) {
 // errBusy says that too many logins wait.
 var errBusy = &SlowDownError{After: 5 * time.Second, Busy: true}
 
-// comparisonsOfOne bounds the logins of one address that wait.
-const comparisonsOfOne = 4
+const (
+	// comparisonsOfOne bounds the logins of one network that wait among all.
+	comparisonsOfOne = 4
+	// comparisonPatience is how long a login waits for its turn; then it is told to come back.
+	comparisonPatience = 10 * time.Second
+)
 
-// enter counts a login of an address that waits for its comparison, and reports whether there is room.
-func (w *passwords) enter(address string) (leave func(), ok bool) {
-	address = addressKey(address)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.entered[address] >= comparisonsOfOne {
-		return nil, false
-	}
-	w.entered[address]++
-	return func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.entered[address]--; w.entered[address] == 0 {
-			delete(w.entered, address)
-		}
-	}, true
+// A lane is the logins of one network.
+type lane struct {
+	turns chan struct{} // holds a token for each that waits among all
+	users int           // guarded by passwords.mu
 }
 
-// countNoted counts what is noted of an address in a minute.
-func (w *passwords) countNoted(address string) int {
-	key := w.keyOf("noted", addressKey(address))
+// enter waits for a place among the logins that wait for their comparison, first among those of its network. Who gets
+// none in time is errBusy.
+func (w *passwords) enter(ctx context.Context, address string) (leave func(), err error) {
+	network := networkKey(address, 48)
+	w.mu.Lock()
+	l := w.lanes[network]
+	if l == nil {
+		l = &lane{turns: make(chan struct{}, comparisonsOfOne)}
+		w.lanes[network] = l
+	}
+	l.users++
+	w.mu.Unlock()
+	out := func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(w.lanes, network)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
+	defer cancel()
+	for i, turns := range []chan struct{}{l.turns, w.waiting} {
+		select {
+		case turns <- struct{}{}:
+		case <-ctx.Done():
+			if i > 0 {
+				<-l.turns
+			}
+			out()
+			return nil, errBusy
+		}
+	}
+	return func() {
+		<-w.waiting
+		<-l.turns
+		out()
+	}, nil
+}
+
+// countNoted counts what is noted of somebody in a minute.
+func (w *passwords) countNoted(of string) int {
+	key := w.keyOf("noted", of)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.now()
@@ -380,17 +470,11 @@ func (w *passwords) countNoted(address string) int {
 //
 // allowed is asked once more when it is this login's turn: others may have failed meanwhile.
 func (w *passwords) compare(ctx context.Context, address, hash, password string, max int, allowed func() error) (bool, error) {
-	leave, ok := w.enter(address)
-	if !ok {
-		return false, errBusy
+	leave, err := w.enter(ctx, address)
+	if err != nil {
+		return false, err
 	}
 	defer leave()
-	select {
-	case w.waiting <- struct{}{}:
-		defer func() { <-w.waiting }()
-	default:
-		return false, errBusy
-	}
 	select {
 	case w.comparing <- struct{}{}:
 		defer func() { <-w.comparing }()
@@ -402,8 +486,8 @@ func (w *passwords) compare(ctx context.Context, address, hash, password string,
 	}
 	// bcrypt would ignore what is longer.
 	text := []byte(password[:min(len(password), PasswordMax)])
-	cost, err := bcrypt.Cost([]byte(hash))
-	if err != nil {
+	cost, costErr := bcrypt.Cost([]byte(hash))
+	if costErr != nil {
 		_ = bcrypt.CompareHashAndPassword([]byte(dummyHash(max)), text)
 		return false, nil
 	}

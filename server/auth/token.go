@@ -148,7 +148,8 @@ type claim struct {
 	Epoch   []byte  `json:"e,omitempty"` // names the password of the user
 	Token   string  `json:"t,omitempty"` // id of the access token it was derived from
 	Scopes  []scope `json:"s,omitempty"`
-	Expires int64   `json:"x"` // unix seconds
+	Asked   bool    `json:"q,omitempty"` // for scopes, granted or not
+	Expires int64   `json:"x"`           // unix seconds
 }
 
 // bearerPrefix tells tokens of the token service from access tokens.
@@ -160,7 +161,7 @@ func (g *Guard) Issue(p *Principal, params []string) (text string, expires time.
 		return "", expires, fmt.Errorf("%w: a token cannot be had for a token; log in", ErrUnauthorized)
 	}
 	expires = g.now().Add(BearerTime)
-	c := claim{Expires: expires.Unix()}
+	c := claim{Expires: expires.Unix(), Asked: strings.Join(params, "") != ""}
 	if p.known {
 		c.User = p.Name
 		if p.token != nil {
@@ -227,7 +228,7 @@ func (g *Guard) bearer(p *Principal, text string) error {
 	if now := g.now().Unix(); now >= c.Expires || c.Expires > now+int64(BearerTime.Seconds())+1 {
 		return fmt.Errorf("%w: the bearer token has expired", ErrCredentials)
 	}
-	p.scopes, p.scoped = c.Scopes, true
+	p.scopes, p.scoped, p.asked = c.Scopes, true, c.Asked
 	switch {
 	case c.Token != "":
 		t := p.access.Tokens[c.Token]

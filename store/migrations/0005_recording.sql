@@ -4,3 +4,8 @@ CREATE TABLE recording_gaps (
 	began INTEGER PRIMARY KEY,
 	ended INTEGER NOT NULL
 ) STRICT;
+
+-- What the tag was when it left from_digest, so that it can be put back as it was. NULL in older entries.
+ALTER TABLE tag_history ADD COLUMN pushed_at INTEGER;
+ALTER TABLE tag_history ADD COLUMN last_used INTEGER;
+ALTER TABLE tag_history ADD COLUMN pulls INTEGER;
