@@ -176,10 +176,19 @@ func TestHtpasswd(t *testing.T) {
 	}
 }
 
-// TestFailuresTakeTheSameTime: by the time of a failed login nobody learns who is known, whatever its hash costs (T-14).
-// What is compared are medians within one run.
+// TestFailuresTakeTheSameTime: by the time of a failed login nobody learns who is known, whatever its hash costs (T-14). What
+// is asserted is the work, in rounds of bcrypt; the times are printed.
 func TestFailuresTakeTheSameTime(t *testing.T) {
 	w := newPasswords(time.Now)
+	rounds := 0
+	w.bcrypt = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			t.Error(err)
+		}
+		rounds += 1 << cost
+		return bcrypt.CompareHashAndPassword(hash, password)
+	}
 	hash := func(cost int) string {
 		h, err := bcrypt.GenerateFromPassword([]byte("the right one"), cost)
 		if err != nil {
@@ -192,24 +201,20 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 	times := make(map[string][]time.Duration)
 	for range 31 {
 		for kind, h := range kinds {
+			rounds = 0
 			began := time.Now()
 			if ok, err := w.compare(t.Context(), "a", h, "a wrong one", highest, always); ok || err != nil {
 				t.Fatalf("%s: %v, %v", kind, ok, err)
 			}
 			times[kind] = append(times[kind], time.Since(began))
+			if rounds != 1<<highest {
+				t.Fatalf("%s: %d rounds, want %d", kind, rounds, 1<<highest)
+			}
 		}
 	}
-	median := func(kind string) time.Duration {
-		slices.Sort(times[kind])
-		return times[kind][len(times[kind])/2]
-	}
-	for kind := range kinds {
-		ratio := float64(median(kind)) / float64(median("known"))
-		t.Logf("%s: %v, %.3f of known", kind, median(kind), ratio)
-		// A dummy of another cost would be at 2 or 0.5; less than that is the noise of a shared machine.
-		if ratio < 0.75 || ratio > 1.33 {
-			t.Errorf("%s takes %.2f times what a known user takes", kind, ratio)
-		}
+	for kind, all := range times {
+		slices.Sort(all)
+		t.Logf("%s: %v in the median", kind, all[len(all)/2])
 	}
 	if ok, err := w.compare(t.Context(), "a", hash(bcrypt.MinCost), "the right one", highest, always); !ok || err != nil {
 		t.Errorf("the right one: %v, %v", ok, err)
