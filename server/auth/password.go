@@ -76,8 +76,10 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 	// A client asks for several things at once; one comparison answers all of them.
 	flight, first := g.passwords.join(g.passwords.keyOf(addressKey(p.Address), user, password, hash))
 	if first {
+		// Whatever becomes of this one, the others must not wait for ever.
+		defer g.passwords.land(flight)
+		flight.err = errBusy
 		flight.err = g.prove(ctx, p, user, password, hash)
-		g.passwords.land(flight)
 		return flight.err
 	}
 	select {
