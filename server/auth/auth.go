@@ -156,6 +156,7 @@ func (p *Principal) May(a store.Actions, name oci.Name) bool { return p.Rights(n
 // A Guard decides who is asking and what they may do. It is safe for concurrent use.
 type Guard struct {
 	store    *store.Store
+	access   func() *store.Access
 	htpasswd func() map[string]string // user → bcrypt hash; may be nil
 	proxies  []netip.Prefix
 	log      *slog.Logger
@@ -184,7 +185,7 @@ type Options struct {
 
 // New returns a guard.
 func New(o Options) *Guard {
-	g := &Guard{store: o.Store, htpasswd: o.Htpasswd, proxies: o.Proxies, log: o.Log, now: o.Now, cost: o.Cost}
+	g := &Guard{store: o.Store, access: o.Store.Access, htpasswd: o.Htpasswd, proxies: o.Proxies, log: o.Log, now: o.Now, cost: o.Cost}
 	if g.cost == 0 {
 		g.cost = passwordCost
 	}
@@ -285,7 +286,7 @@ func describe(action Action) string {
 
 // Describe tells in a sentence who may do what.
 func (g *Guard) Describe(readOnly bool) string {
-	a := g.store.Access()
+	a := g.access()
 	who := fmt.Sprintf("Who logs in may do what was granted (%d users)", len(a.Users)+len(g.htpasswdUsers()))
 	if g.open(a) {
 		who = "Open: anyone on this machine may push, pull and delete"

@@ -365,6 +365,28 @@ func TestLoginsAtOnce(t *testing.T) {
 	}
 }
 
+// TestUnknownAccess: while nobody knows who may do what, nobody gets in, also not who is in a file or on this machine.
+func TestUnknownAccess(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("the right one"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, users := range []func() map[string]string{nil, func() map[string]string { return map[string]string{"alice": string(hash)} }} {
+		g := newGuard(t, Options{Htpasswd: users, Cost: bcrypt.MinCost})
+		g.access = func() *store.Access { return &store.Access{Unknown: true} }
+		for _, login := range []bool{false, true} {
+			r := httptest.NewRequest(http.MethodGet, "/v2/", nil)
+			r.RemoteAddr, r.Host = "127.0.0.1:1", "localhost:5000"
+			if login {
+				r.SetBasicAuth("alice", "the right one")
+			}
+			if p, err := g.Identify(r); err == nil || p.Local || p.Known() {
+				t.Errorf("htpasswd %v, login %v: %+v, %v", users != nil, login, p, err)
+			}
+		}
+	}
+}
+
 // TestHtpasswdIsNeverOpen: with a file of users everyone logs in, whatever is in it.
 func TestHtpasswdIsNeverOpen(t *testing.T) {
 	for _, users := range []func() map[string]string{nil, func() map[string]string { return nil }} {

@@ -15,7 +15,7 @@ import (
 // Identify returns who sent a request. Credentials that are not right are ErrCredentials, also where nobody would need
 // any; repeated ones are a *SlowDownError. The principal is there even then, to be named in logs.
 func (g *Guard) Identify(r *http.Request) (*Principal, error) {
-	p := &Principal{Name: "anonymous", Address: g.Address(r), Client: r.UserAgent(), access: g.store.Access()}
+	p := &Principal{Name: "anonymous", Address: g.Address(r), Client: r.UserAgent(), access: g.access()}
 	if p.access.Unknown {
 		return p, errBusy // until the store can read it again
 	}
