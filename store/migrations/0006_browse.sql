@@ -1,0 +1,1 @@
+-- Placeholder: its content is made elsewhere and replaces this file.
