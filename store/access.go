@@ -123,7 +123,8 @@ func (t *Token) Expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !n
 type Access struct {
 	Users     map[string]*User
 	Tokens    map[string]*Token // by id
-	Anonymous []Grant           // what everybody may do
+	Sessions  map[SessionID]*Session
+	Anonymous []Grant // what everybody may do
 	// Unknown is set when the database could not be read after a change: nobody may do anything.
 	Unknown bool
 }
@@ -159,6 +160,7 @@ type access struct {
 
 	// changing is held from a change until what it changed is in current: a change that was answered is in force.
 	changing sync.Mutex
+	ended    []SessionID // guarded by changing; of sessions that are over, whose rows could not be removed yet
 }
 
 // Access returns who may do what now.
@@ -199,6 +201,9 @@ func (a *access) load(ctx context.Context, db *database) error {
 	}
 	for _, t := range tokens {
 		next.Tokens[t.ID] = t
+	}
+	if err := a.loadSessions(ctx, db, next); err != nil {
+		return err
 	}
 	a.current.Store(next)
 	return nil
@@ -371,6 +376,9 @@ func (s *Store) SetPassword(ctx context.Context, name, password string, by Actor
 		if _, err := t.exec(`UPDATE users SET password = ? WHERE id = ?`, password, id); err != nil {
 			return err
 		}
+		if _, err := t.exec(`DELETE FROM sessions WHERE user_id = ?`, id); err != nil {
+			return err
+		}
 		return t.audit(AuditEntry{Action: AuditUserPassword, Detail: name}, by)
 	})
 	if err == nil {
@@ -379,7 +387,7 @@ func (s *Store) SetPassword(ctx context.Context, name, password string, by Actor
 	return err
 }
 
-// RemoveUser removes a user with its grants and tokens.
+// RemoveUser removes a user with its grants, tokens and sessions.
 func (s *Store) RemoveUser(ctx context.Context, name string, by Actor) error {
 	err := s.changeAccess(ctx, func(t *tx) error {
 		id, err := t.user(name)
@@ -387,6 +395,9 @@ func (s *Store) RemoveUser(ctx context.Context, name string, by Actor) error {
 			return err
 		}
 		if _, err := t.exec(`DELETE FROM users WHERE id = ?`, id); err != nil {
+			return err
+		}
+		if _, err := t.exec(`DELETE FROM sessions WHERE user_id = ?`, id); err != nil {
 			return err
 		}
 		return t.audit(AuditEntry{Action: AuditUserRemove, Detail: name}, by)
@@ -538,7 +549,7 @@ func (s *Store) RemoveToken(ctx context.Context, id string, by Actor) error {
 	})
 }
 
-// A TokenUse is when and from where a token was last used.
+// A TokenUse is when and from where a token, or a session, was last used.
 type TokenUse struct {
 	At      time.Time // zero for never
 	Address string

@@ -15,6 +15,7 @@ type AuditAction string
 const (
 	AuditLogin        AuditAction = "login"
 	AuditLoginFailed  AuditAction = "login failed"
+	AuditLogout       AuditAction = "logout"
 	AuditDenied       AuditAction = "denied"
 	AuditPush         AuditAction = "push"
 	AuditDelete       AuditAction = "delete"
@@ -73,12 +74,13 @@ func clip(s string) string {
 
 // events are what is written a few seconds later, because a row for each would make every pull a write.
 type events struct {
-	mu      sync.Mutex
-	audit   []waitingEntry      // guarded by mu
-	dropped int                 // guarded by mu
-	tokens  map[string]TokenUse // guarded by mu
-	pruned  int64               // guarded by mu; unix seconds, when old entries were last removed
-	noise   int                 // guarded by mu; entries written since then
+	mu       sync.Mutex
+	audit    []waitingEntry         // guarded by mu
+	dropped  int                    // guarded by mu
+	tokens   map[string]TokenUse    // guarded by mu
+	sessions map[SessionID]TokenUse // guarded by mu
+	pruned   int64                  // guarded by mu; unix seconds, when old entries were last removed
+	noise    int                    // guarded by mu; entries written since then
 }
 
 type waitingEntry struct {
@@ -106,15 +108,15 @@ func (s *Store) Audit(e AuditEntry, by Actor) {
 // flushEvents writes what waits.
 func (s *Store) flushEvents() error {
 	s.events.mu.Lock()
-	audit, dropped, tokens := s.events.audit, s.events.dropped, s.events.tokens
-	s.events.audit, s.events.dropped, s.events.tokens = nil, 0, nil
+	audit, dropped, tokens, sessions := s.events.audit, s.events.dropped, s.events.tokens, s.events.sessions
+	s.events.audit, s.events.dropped, s.events.tokens, s.events.sessions = nil, 0, nil, nil
 	s.events.noise += len(audit)
 	prune := s.serving && (s.stamp()-s.events.pruned >= int64(auditPrune.Seconds()) || s.events.noise >= auditPruneRows)
 	s.events.mu.Unlock()
 	if dropped > 0 {
 		s.log.Warn("too many logins and denials, some are not in the audit log", "dropped", dropped)
 	}
-	if len(audit) == 0 && len(tokens) == 0 && !prune {
+	if len(audit) == 0 && len(tokens) == 0 && len(sessions) == 0 && !prune {
 		return nil
 	}
 	// It stores something new, so it must leave the last space to deletes.
@@ -128,16 +130,22 @@ func (s *Store) flushEvents() error {
 			}
 		}
 		t.now = now
-		return t.writeTokenUses(tokens)
+		if err := t.writeTokenUses(tokens); err != nil {
+			return err
+		}
+		return t.writeSessionUses(sessions)
 	})
 	if err != nil {
-		s.events.putBack(audit, tokens)
+		s.events.putBack(audit, tokens, sessions)
 		return err
 	}
 	if !prune {
 		return nil
 	}
 	if err := s.change(func(t *tx) error { return t.pruneAudit() }); err != nil {
+		return err
+	}
+	if err := s.pruneSessions(); err != nil {
 		return err
 	}
 	s.events.mu.Lock()
@@ -147,7 +155,7 @@ func (s *Store) flushEvents() error {
 }
 
 // putBack keeps what could not be written for the next time, as far as there is room.
-func (e *events) putBack(audit []waitingEntry, tokens map[string]TokenUse) {
+func (e *events) putBack(audit []waitingEntry, tokens map[string]TokenUse, sessions map[SessionID]TokenUse) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	room := max(0, auditWaiting-len(e.audit))
@@ -156,6 +164,10 @@ func (e *events) putBack(audit []waitingEntry, tokens map[string]TokenUse) {
 	if tokens != nil {
 		maps.Copy(tokens, e.tokens)
 		e.tokens = tokens
+	}
+	if sessions != nil {
+		maps.Copy(sessions, e.sessions)
+		e.sessions = sessions
 	}
 }
 
@@ -166,7 +178,7 @@ func (t *tx) pruneAudit() error {
 		t.now-int64(auditKept.Seconds()), t.now, int64((2 * day).Seconds())); err != nil {
 		return err
 	}
-	const noise = `FROM audit INDEXED BY audit_noise WHERE action IN ('login', 'login failed', 'denied') `
+	const noise = `FROM audit INDEXED BY audit_noise WHERE action IN ('login', 'login failed', 'logout', 'denied') `
 	_, err := t.exec(`DELETE `+noise+`AND id <= (SELECT id `+noise+`ORDER BY id DESC LIMIT 1 OFFSET ?)`, auditNoiseMax)
 	return err
 }

@@ -1,6 +1,6 @@
 CREATE INDEX audit_at ON audit (at);
 
-CREATE INDEX audit_noise ON audit (id) WHERE action IN ('login', 'login failed', 'denied');
+CREATE INDEX audit_noise ON audit (id) WHERE action IN ('login', 'login failed', 'logout', 'denied');
 
 CREATE INDEX manifest_references_manifest ON manifest_references (manifest);
 
@@ -140,6 +140,18 @@ CREATE TABLE repository_blobs (
 	refs       INTEGER NOT NULL CHECK (refs >= 0),
 	keep_until INTEGER NOT NULL,
 	PRIMARY KEY (repository, blob)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE sessions (
+	id         BLOB    PRIMARY KEY, -- SHA-256 of what the browser holds
+	user       TEXT    NOT NULL,
+	user_id    INTEGER NOT NULL, -- 0 for a user of an htpasswd file
+	password   BLOB    NOT NULL, -- SHA-256 of the user's password hash at login
+	created_at INTEGER NOT NULL,
+	expires_at INTEGER NOT NULL,
+	last_used  INTEGER NOT NULL,
+	address    TEXT    NOT NULL, -- from where it was last used
+	client     TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE settings (
