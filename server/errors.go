@@ -46,7 +46,6 @@ var (
 	errTagsTooMany   = errors.New("too many tags in one request")
 	errContentRange  = errors.New("Content-Range invalid")
 	errDigestMissing = errors.New("parameter digest is missing")
-	errCrossOrigin   = errors.New("request from another web site refused")
 	errTimeout       = errors.New("the request made no progress")
 	errRange         = errors.New("range not satisfiable")
 )
@@ -99,7 +98,7 @@ var table = []struct {
 	{errTagsTooMany, http.StatusRequestURITooLong, codeManifestInvalid},
 	{errContentRange, http.StatusBadRequest, codeBlobUploadInvalid},
 	{errDigestMissing, http.StatusBadRequest, codeDigestInvalid},
-	{errCrossOrigin, http.StatusForbidden, codeDenied},
+	{auth.ErrCrossOrigin, http.StatusForbidden, codeDenied},
 	{errTimeout, http.StatusRequestTimeout, codeBlobUploadInvalid},
 	{errPlain, http.StatusBadRequest, codeUnsupported},
 	{errRange, http.StatusRequestedRangeNotSatisfiable, codeUnsupported},

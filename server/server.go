@@ -184,7 +184,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.origin.Check(r); err != nil {
-		s.writeError(rec, r, fmt.Errorf("%w: %w", errCrossOrigin, err))
+		s.writeError(rec, r, fmt.Errorf("%w: %w", auth.ErrCrossOrigin, err))
 		return
 	}
 	s.router.ServeHTTP(rec, r)
@@ -217,7 +217,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 	// No registry client sends these headers. With --anonymous push even a page of our own address may be somebody
 	// else's, by DNS rebinding.
 	if method != http.MethodGet && (r.Header.Get("Origin") != "" || r.Header.Get("Sec-Fetch-Site") != "") {
-		s.writeError(w, r, fmt.Errorf("%w: the API is not for web pages", errCrossOrigin))
+		s.writeError(w, r, fmt.Errorf("%w: the API is not for web pages", auth.ErrCrossOrigin))
 		return
 	}
 	s.guard.HintProxy(r)

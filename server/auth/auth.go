@@ -48,6 +48,8 @@ var (
 	ErrCredentials  = errors.New("user name or password is not right") // 401 too
 	ErrDenied       = errors.New("not allowed")                        // who is asking is known, and may not
 	ErrSlowDown     = errors.New("too many failed logins")
+	ErrBusy         = errors.New("busy") // come back in a moment; it is ErrSlowDown too
+	ErrCrossOrigin  = errors.New("request from another web site refused")
 )
 
 // A SlowDownError tells when the next login is looked at. It is ErrSlowDown.
@@ -65,12 +67,17 @@ func (e *SlowDownError) Error() string {
 
 func (e *SlowDownError) Unwrap() error { return ErrSlowDown }
 
-// A Principal is who is asking, and with what credentials. It is made by Guard.Identify.
+// Is reports whether it is ErrBusy.
+func (e *SlowDownError) Is(target error) bool { return e.Busy && target == ErrBusy }
+
+// A Principal is who is asking, and with what credentials. It is made by Guard.Identify and Guard.IdentifyPage.
 type Principal struct {
 	Name    string // "anonymous" when nobody logged in
 	Address string // the client's IP address
 	Client  string // as the client calls itself
 	Local   bool   // on this machine, while nobody can log in
+	// StaleSession is set when the browser sent a session that is over: its cookie should be cleared.
+	StaleSession bool
 
 	user   []store.Grant // of who logged in
 	userID int64         // of a user of the store
@@ -80,6 +87,9 @@ type Principal struct {
 	scopes []scope      // of a token of the token service
 	scoped bool         // there is one
 	asked  bool         // and it was asked for scopes
+
+	session *store.Session // by which a page was asked for, else nil
+	page    bool           // it logs in by a page, which notes that itself
 }
 
 // Actor returns the principal as the history names it.

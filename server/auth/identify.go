@@ -15,7 +15,7 @@ import (
 // Identify returns who sent a request. Credentials that are not right are ErrCredentials, also where nobody would need
 // any; repeated ones are a *SlowDownError. The principal is there even then, to be named in logs.
 func (g *Guard) Identify(r *http.Request) (*Principal, error) {
-	p := &Principal{Name: "anonymous", Address: g.Address(r), Client: r.UserAgent(), access: g.access()}
+	p := g.visitor(r)
 	if p.access.Unknown {
 		return p, errBusy // until the store can read it again
 	}
@@ -41,6 +41,11 @@ func (g *Guard) Identify(r *http.Request) (*Principal, error) {
 		return p, fmt.Errorf("%w: Authorization with %.20q is not known here, Basic and Bearer are", ErrCredentials, scheme)
 	}
 	return p, nil
+}
+
+// visitor returns the principal of a request of whom nothing is known yet.
+func (g *Guard) visitor(r *http.Request) *Principal {
+	return &Principal{Name: "anonymous", Address: g.Address(r), Client: r.UserAgent(), access: g.access()}
 }
 
 // Address returns the IP address of the client: of the peer, or what a proxy that is believed says. From the right of

@@ -170,6 +170,9 @@ func (g *Guard) loginWith(p *Principal, t *store.Token) error {
 
 // loggedIn notes a login: of an access token once in a few minutes, because it comes with every request.
 func (g *Guard) loggedIn(p *Principal) {
+	if p.page {
+		return
+	}
 	if p.token != nil {
 		g.store.TokenUsed(p.token.ID, p.Address)
 		if !g.passwords.once("token\x00"+p.token.ID+"\x00"+p.Address, verifiedTime) {
