@@ -342,7 +342,7 @@ var arrows = map[string][]string{
 	"server/auth":   {"store", "store/oci"},
 	"server/certs":  {"store/durable"},
 	"server/cli":    {"server", "server/auth", "store", "store/oci"},
-	"web":           {"web/layer", "store", "store/oci"},
+	"web":           {"web/layer", "server/auth", "store", "store/oci"}, // the UI asks the same authorize as the API
 	"web/layer":     {},
 	"gc":            {"gc/policy", "store", "store/oci"},
 	"gc/policy":     {"store", "store/oci"},

@@ -134,7 +134,7 @@ func TestMatrix(t *testing.T) {
 	users := []matrixUser{
 		{"nobody", nil, true, nil},
 		{"empty credentials", basic("", ""), true, nil},
-		{"a cookie", []string{"Cookie", "session=1; __Host-session=1"}, true, nil},
+		{"a session of admin", r.session("admin"), true, nil},
 		{"wrong password", basic("puller", "wrong-password"), false, nil},
 		{"unknown user", basic("stranger", "wrong-password"), false, nil},
 		{"removed user", as("gone"), false, nil},

@@ -23,6 +23,7 @@ type registry struct {
 	t     *testing.T
 	url   string
 	store *store.Store
+	guard *auth.Guard
 
 	posts atomic.Int64 // POST requests that ended
 }
@@ -37,7 +38,7 @@ func newRegistry(t *testing.T, change ...func(*Config)) *registry {
 	for _, f := range change {
 		f(&c)
 	}
-	r := &registry{t: t, store: st}
+	r := &registry{t: t, store: st, guard: c.Guard}
 	s := New(c)
 	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		s.ServeHTTP(w, req)

@@ -136,7 +136,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 // field: the query is logged only where the API defines it.
 func (s *Server) logRequest(rec *recorder, r *http.Request, d time.Duration, panicked any) {
 	level := slog.LevelInfo
-	if strings.HasPrefix(r.URL.Path, "/-/") && r.URL.Path != tokenPath {
+	if strings.HasPrefix(r.URL.Path, "/-/") && r.URL.Path != tokenPath && !s.isPage(r.URL.Path) {
 		level = slog.LevelDebug
 	}
 	ctx := context.WithoutCancel(r.Context())

@@ -55,6 +55,7 @@ const DefaultMaxManifest = 4 << 20
 type Config struct {
 	Store       *store.Store
 	Guard       *auth.Guard
+	Pages       Pages         // nil: none, the API alone
 	Log         *slog.Logger  // nil: silent
 	MaxManifest int64         // bytes; 0: DefaultMaxManifest
 	Sparse      store.Sparse  // "": store.SparseIndex
@@ -66,6 +67,7 @@ type Config struct {
 type Server struct {
 	store       *store.Store
 	guard       *auth.Guard
+	pages       Pages // may be nil
 	log         *slog.Logger
 	maxManifest int64
 	sparse      store.Sparse
@@ -116,7 +118,7 @@ var endpoints = map[resource]map[string]endpoint{
 // New returns a server over an open store, which the caller closes after the last request.
 func New(c Config) *Server {
 	s := &Server{
-		store: c.Store, guard: c.Guard, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version, certs: c.Certs,
+		store: c.Store, guard: c.Guard, pages: c.Pages, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version, certs: c.Certs,
 		parsing: make(chan struct{}, 4),
 	}
 	if s.log == nil {
@@ -178,13 +180,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if rec.status != 0 || p == http.ErrAbortHandler {
 			panic(http.ErrAbortHandler)
 		}
-		s.writeError(rec, r, fmt.Errorf("panic: %v", p))
+		s.answerPanic(rec, r, p)
 	}()
 	if s.servePlain(rec, r) {
 		return
 	}
-	if err := s.origin.Check(r); err != nil {
-		s.writeError(rec, r, fmt.Errorf("%w: %w", auth.ErrCrossOrigin, err))
+	refused := s.origin.Check(r)
+	if refused != nil {
+		refused = fmt.Errorf("%w: %w", auth.ErrCrossOrigin, refused)
+	}
+	switch {
+	case s.isPage(r.URL.Path):
+		s.servePage(rec, r, refused)
+		return
+	case refused != nil:
+		s.writeError(rec, r, refused)
 		return
 	}
 	s.router.ServeHTTP(rec, r)
