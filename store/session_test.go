@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -159,4 +160,45 @@ func TestSessionsInMemory(t *testing.T) {
 	shut(t, s)
 	s = open(t, o)
 	wantSessions(t, s, "kept") // a store that is not written cannot forget it for good
+}
+
+// TestSessionsAtOnce: logins, logouts and other changes at a time leave in memory what is on the disk.
+func TestSessionsAtOnce(t *testing.T) {
+	s, began := open(t, testingOptions(t.TempDir())), time.Now().Unix()
+	addUser(t, s, "alice", "hash")
+	var running sync.WaitGroup
+	for i := range 8 {
+		running.Go(func() {
+			for j := range 20 {
+				id := fmt.Sprint(i, " ", j)
+				if err := s.AddSession(testSession(id, "bob", 0, began+int64(j))); err != nil {
+					t.Error(err)
+				}
+				if j%4 == 0 {
+					if _, err := s.EndSessions(func(v *Session) bool { return v.ID == sessionID(id) }); err != nil {
+						t.Error(err)
+					}
+				}
+				if j%8 == 0 {
+					if err := s.SetPassword(t.Context(), "alice", id, Actor{}); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	running.Wait()
+	now := s.Access()
+	if err := s.access.load(t.Context(), s.db); err != nil {
+		t.Fatal(err)
+	}
+	after := s.Access()
+	if len(now.Sessions) != sessionsMax || len(after.Sessions) != sessionsMax || len(s.access.ended) != 0 {
+		t.Errorf("%d sessions in memory and %d on the disk, want %d", len(now.Sessions), len(after.Sessions), sessionsMax)
+	}
+	for id := range now.Sessions {
+		if after.Sessions[id] == nil {
+			t.Error("a session is in memory only")
+		}
+	}
 }

@@ -429,6 +429,19 @@ func BenchmarkIdentify(b *testing.B) {
 	if err := st.AddToken(b.Context(), "alice", store.Token{ID: id, Secret: secret, Grant: htpasswdGrants[0]}, store.Actor{}); err != nil {
 		b.Fatal(err)
 	}
+	cookie, err := g.Login(b.Context(), r, "alice", "password")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("session", func(b *testing.B) {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.AddCookie(cookie)
+		for b.Loop() {
+			if p, err := g.IdentifyPage(r); err != nil || !p.Known() {
+				b.Fatal(err)
+			}
+		}
+	})
 	for kind, header := range map[string]string{
 		"basic": r.Header.Get("Authorization"), "bearer": "Bearer " + bearer, "token": "Bearer " + token,
 	} {
@@ -461,6 +474,7 @@ func FuzzIdentify(f *testing.F) {
 	f.Add("Basic YWxpY2U6eA==", "1.2.3.4", "repository:a/b:pull,push")
 	f.Add("Bearer cubby-bearer.e30.AAAA", "::1, x", "registry:catalog:*")
 	f.Add("Bearer cubby_aaaaaaaaaa_", ",,", "repository(plugin):a:*")
+	f.Add("cubby_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; cubby_session=x", "https", "")
 	f.Fuzz(func(t *testing.T, authorization, forwarded, scopes string) {
 		r := httptest.NewRequest(http.MethodGet, "/v2/", io.LimitReader(strings.NewReader(""), 0))
 		r.RemoteAddr = "192.0.2.1:1"
@@ -469,6 +483,11 @@ func FuzzIdentify(f *testing.F) {
 		p, err := g.Identify(r)
 		if err == nil && p.Known() || p.Local {
 			t.Errorf("%q is %s", authorization, p.Name)
+		}
+		r.Header.Set("Cookie", authorization)
+		r.Header.Set("X-Forwarded-Proto", forwarded)
+		if p, err := g.IdentifyPage(r); err != nil || p.Known() || p.Local || p.MayChange() {
+			t.Errorf("the cookie %q is of %s, %v", authorization, p.Name, err)
 		}
 		if len(parseScopes([]string{scopes})) > scopesMax {
 			t.Error("too many scopes")
