@@ -50,7 +50,7 @@ func (s *Store) Check(ctx context.Context, deep bool, progress func(done, total 
 		return report, err
 	}
 	for _, step := range []func(context.Context, *CheckReport) error{
-		s.checkDatabase, s.checkComplete, s.checkCounts, s.checkManifests,
+		s.checkDatabase, s.checkComplete, s.checkCounts, s.checkOrder, s.checkManifests,
 	} {
 		if err := step(ctx, &report); err != nil {
 			return report, err
@@ -126,6 +126,28 @@ func (s *Store) checkCounts(ctx context.Context, report *CheckReport) error {
 		report.add("I6", "%s", line)
 	}
 	return err
+}
+
+// checkOrder verifies that tags are sorted by what their names say.
+func (s *Store) checkOrder(ctx context.Context, report *CheckReport) error {
+	type ordered struct {
+		repository      int64
+		repo, name, key string
+	}
+	for last := (ordered{}); ; {
+		page, err := collect(ctx, s.db, func(r row) (v ordered, err error) { return v, r.Scan(&v.repository, &v.repo, &v.name, &v.key) },
+			`SELECT t.repository, r.name, t.name, t.sort_key FROM tags t JOIN repositories r ON r.id = t.repository
+			WHERE (t.repository, t.name) > (?, ?) ORDER BY t.repository, t.name LIMIT 500`, last.repository, last.name)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, v := range page {
+			last = v
+			if v.key != oci.TagOrder(v.name) {
+				report.add("I6", "tag %s:%s is sorted as %q", v.repo, v.name, v.key)
+			}
+		}
+	}
 }
 
 // checkManifests verifies that every manifest's bytes have its digest and its recorded references. It reads one

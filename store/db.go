@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"errors"
 	"fmt"
@@ -14,6 +15,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+
+	"cubby/store/oci"
 
 	"modernc.org/sqlite"
 )
@@ -28,12 +32,25 @@ var migrationFiles embed.FS
 // the database file would drop SQLite's locks. -shm locks stay POSIX, so nothing here opens cubby.db* but SQLite.
 var lockFix = sync.OnceFunc(func() { _, _ = sqlite.OFDLocking(true) })
 
+// migrationFunctions must run before the process opens its first database. trusted_schema is off, and nothing in the schema
+// uses them: other programs must be able to open the file.
+var migrationFunctions = sync.OnceFunc(func() {
+	sqlite.MustRegisterDeterministicScalarFunction("cubby_tag_order", 1, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+		name, ok := args[0].(string)
+		if !ok {
+			return nil, errors.New("cubby_tag_order wants a text")
+		}
+		return oci.TagOrder(name), nil
+	})
+})
+
 // A database is the writer connection and the pool of readers of one file.
 type database struct {
 	write *sql.DB // one connection, owned by the writer goroutine
 	read  *sql.DB
 
-	prepared sync.Map // query text → *sql.Stmt on the read pool
+	prepared sync.Map     // query text → *sql.Stmt on the read pool
+	count    atomic.Int64 // statements that the read pool ran
 }
 
 // dsn returns the data source name of a connection. Every pragma is in it, because the pool discards connections
@@ -56,6 +73,7 @@ func dsn(path string, params ...string) string {
 // Only with create is a database made: a file that was removed behind our back must not come back empty.
 func openDatabase(ctx context.Context, path string, create, readOnly bool) (_ *database, err error) {
 	lockFix()
+	migrationFunctions()
 	mode := "mode=rw"
 	if create {
 		mode = "mode=rwc"
@@ -236,6 +254,7 @@ func (db *database) queryRow(ctx context.Context, query string, args ...any) row
 	if err != nil {
 		return failedRow{err}
 	}
+	db.count.Add(1)
 	return s.QueryRowContext(ctx, args...)
 }
 
@@ -244,8 +263,12 @@ func (db *database) query(ctx context.Context, query string, args ...any) (*sql.
 	if err != nil {
 		return nil, err
 	}
+	db.count.Add(1)
 	return s.QueryContext(ctx, args...)
 }
+
+// Statements returns how many statements the read pool has run so far, so that a test can hold a page to its budget.
+func (s *Store) Statements() int64 { return s.db.count.Load() }
 
 // collect reads all rows of a query. Its queries are bounded by LIMIT or by what one manifest holds.
 func collect[T any](ctx context.Context, q querier, scan func(row) (T, error), query string, args ...any) ([]T, error) {

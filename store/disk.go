@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"cubby/store/oci"
 )
@@ -34,6 +35,51 @@ func (s *Store) DiskUse(ctx context.Context) (DiskUse, error) {
 	u.Disk = u.Blobs + u.Database
 	u.Unshared = u.Disk + u.Saved
 	return u, err
+}
+
+// A DiskDay tells in bytes what blobs and database took, as last seen on a day.
+type DiskDay struct {
+	Day   time.Time // its beginning, UTC
+	Bytes int64
+}
+
+const (
+	// diskDayEvery is how often the size of today is noted.
+	diskDayEvery = time.Hour
+	// diskDaysKept bounds the days that are remembered.
+	diskDaysKept = 10 * 366
+)
+
+// keepDiskDay notes the size of the store now and then. Only the goroutine that tends uses calls it.
+func (s *Store) keepDiskDay(ctx context.Context) error {
+	now := s.stamp()
+	if last := s.diskNoted; now >= last && now-last < int64(diskDayEvery.Seconds()) {
+		return nil
+	}
+	s.diskNoted = now
+	var bytes int64
+	if err := s.db.queryRow(ctx, `SELECT s.blob_bytes + c.page_count * z.page_size FROM store s, pragma_page_count AS c, pragma_page_size AS z`).Scan(&bytes); err != nil {
+		return err
+	}
+	return s.change(func(t *tx) error {
+		today := t.now / secondsPerDay
+		if _, err := t.exec(`INSERT INTO disk_days (day, bytes) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET bytes = ?2`, today, bytes); err != nil {
+			return err
+		}
+		_, err := t.exec(`DELETE FROM disk_days WHERE day < ?`, today-diskDaysKept)
+		return err
+	})
+}
+
+// DiskDays returns the last n days of which the size is known, oldest first: none of those on which nothing served the
+// store. It takes one statement.
+func (s *Store) DiskDays(ctx context.Context, n int) ([]DiskDay, error) {
+	return collect(ctx, s.db, func(r row) (d DiskDay, err error) {
+		var day int64
+		err = r.Scan(&day, &d.Bytes)
+		d.Day = time.Unix(day*secondsPerDay, 0).UTC()
+		return d, err
+	}, `SELECT day, bytes FROM (SELECT day, bytes FROM disk_days ORDER BY day DESC LIMIT ?) ORDER BY day`, n)
 }
 
 // A RepositoryUse is what a repository stores, in bytes.

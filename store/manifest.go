@@ -115,11 +115,19 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 		}
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
+	// Before the transaction too. What cannot be described is stored all the same.
+	described, err := s.describe(ctx, p.Name, p.Manifest)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		s.log.Debug("manifest not described", "repo", p.Name.String(), "digest", p.Digest, "err", err)
+	}
 	boundsOf := func(tag oci.Tag) tagBounds {
 		return tagBounds{immutable: s.immutableBy(p.Name, tag), noOverwrite: p.NoOverwrite}
 	}
 	err = s.add(func(t *tx) error {
-		absent, err := t.putManifest(p, damaged, boundsOf)
+		absent, err := t.putManifest(p, damaged, described, boundsOf)
 		missing = absent
 		return err
 	})
@@ -149,7 +157,7 @@ func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]b
 	return damaged, nil
 }
 
-func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, boundsOf func(oci.Tag) tagBounds) (missing []digest.Digest, err error) {
+func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, described *description, boundsOf func(oci.Tag) tagBounds) (missing []digest.Digest, err error) {
 	repository, err := t.makeRepository(p.Name)
 	if err != nil {
 		return nil, err
@@ -173,8 +181,11 @@ func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, boundsOf
 	if len(missing) > 0 && !p.Sparse.allows(p.Manifest.Kind) {
 		return nil, &MissingError{Digests: missing}
 	}
-	manifest, err := t.upsertManifest(repository, id, p, refs, boundsOf)
+	manifest, err := t.upsertManifest(repository, id, p, refs, described, boundsOf)
 	if err != nil {
+		return nil, err
+	}
+	if _, err := t.exec(`UPDATE repositories SET pushed_at = max(pushed_at, ?2) WHERE id = ?1`, repository, t.now); err != nil {
 		return nil, err
 	}
 	for _, tag := range p.Tags {
@@ -251,7 +262,7 @@ func (t *tx) resolve(repository int64, m oci.Manifest, damaged map[digest.Digest
 
 // upsertManifest stores a manifest with its references and counts. One that is there already keeps its row; if it was
 // put with another media type, it is read anew, because the same bytes may name other content then.
-func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolved, boundsOf func(oci.Tag) tagBounds) (int64, error) {
+func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolved, described *description, boundsOf func(oci.Tag) tagBounds) (int64, error) {
 	var id int64
 	var mediaType string
 	err := t.queryRow(t.ctx, `SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?`, repository, dgst).Scan(&id, &mediaType)
@@ -262,6 +273,9 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 	if known && mediaType == p.Manifest.MediaType {
 		// 201 promises that an index naming it can follow: its keep time begins anew.
 		_, err := t.exec(`UPDATE manifests SET pushed_at = ?2, untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE ?2 END WHERE id = ?1`, id, t.now)
+		if err == nil && described != nil {
+			err = t.addFacts(id, described) // its config may have come since
+		}
 		return id, err
 	}
 	annotations, subject, err := t.facts(p.Manifest)
@@ -289,6 +303,9 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		if err != nil {
 			return 0, err
 		}
+		if err := t.keepFacts(id, described); err != nil {
+			return 0, err
+		}
 		return id, t.addReferences(repository, id, refs)
 	}
 	id, err = t.insert(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, size, refs, pushed_at, untagged_since, annotations, cache)
@@ -299,6 +316,11 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 	}
 	if _, err := t.insert(`INSERT INTO manifest_bodies (manifest, body) VALUES (?, ?)`, id, p.Manifest.Raw); err != nil {
 		return 0, err
+	}
+	if described != nil {
+		if err := t.addFacts(id, described); err != nil {
+			return 0, err
+		}
 	}
 	return id, t.addReferences(repository, id, refs)
 }

@@ -2,7 +2,17 @@ CREATE INDEX audit_at ON audit (at);
 
 CREATE INDEX audit_noise ON audit (id) WHERE action IN ('login', 'login failed', 'logout', 'denied');
 
+CREATE INDEX blobs_size ON blobs (size);
+
+CREATE UNIQUE INDEX labels_text ON labels (key COLLATE NOCASE, value COLLATE NOCASE, key, value);
+
+CREATE INDEX manifest_labels_manifest ON manifest_labels (manifest);
+
 CREATE INDEX manifest_references_manifest ON manifest_references (manifest);
+
+CREATE INDEX manifests_digest ON manifests (digest);
+
+CREATE INDEX manifests_pushed ON manifests (repository, pushed_at DESC, id DESC);
 
 CREATE INDEX manifests_subject ON manifests (repository, subject, id) WHERE subject IS NOT NULL;
 
@@ -14,6 +24,8 @@ CREATE INDEX repository_blobs_blob ON repository_blobs (blob);
 
 CREATE INDEX repository_blobs_loose ON repository_blobs (blob, repository, keep_until) WHERE refs = 0;
 
+CREATE INDEX tag_history_removed ON tag_history (repository, id) WHERE to_digest IS NULL;
+
 CREATE INDEX tag_history_repository ON tag_history (repository);
 
 CREATE UNIQUE INDEX tag_history_tag ON tag_history (repository, tag, number);
@@ -21,6 +33,12 @@ CREATE UNIQUE INDEX tag_history_tag ON tag_history (repository, tag, number);
 CREATE INDEX tag_history_undoes ON tag_history (repository, tag, undoes) WHERE undoes IS NOT NULL;
 
 CREATE INDEX tags_manifest ON tags (manifest);
+
+CREATE INDEX tags_name ON tags (name COLLATE NOCASE);
+
+CREATE INDEX tags_order ON tags (repository, sort_key);
+
+CREATE INDEX tags_pushed ON tags (repository, updated_at DESC, name);
 
 CREATE INDEX tokens_user ON tokens (user);
 
@@ -85,6 +103,11 @@ CREATE TABLE digests (
 		(digest GLOB 'sha256:*' AND length(digest) = 71) OR (digest GLOB 'sha512:*' AND length(digest) = 135))
 ) STRICT;
 
+CREATE TABLE disk_days (
+	day   INTEGER PRIMARY KEY,
+	bytes INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE grants (
 	user         INTEGER NOT NULL REFERENCES users (id) ON DELETE CASCADE,
 	repositories TEXT    NOT NULL, -- a pattern
@@ -92,10 +115,32 @@ CREATE TABLE grants (
 	PRIMARY KEY (user, repositories)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE labels (
+	id    INTEGER PRIMARY KEY,
+	key   TEXT NOT NULL,
+	value TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE manifest_bodies (
 	manifest INTEGER PRIMARY KEY REFERENCES manifests (id) ON DELETE CASCADE,
 	body     BLOB    NOT NULL
 ) STRICT;
+
+CREATE TABLE manifest_facts (
+	manifest   INTEGER PRIMARY KEY REFERENCES manifests (id) ON DELETE CASCADE,
+	kind       TEXT    NOT NULL,
+	platforms  TEXT    NOT NULL,
+	pull_size  INTEGER NOT NULL,
+	created_at INTEGER NOT NULL, -- 0 when it does not say
+	provides   TEXT    NOT NULL,
+	facts      BLOB    NOT NULL
+) STRICT;
+
+CREATE TABLE manifest_labels (
+	label    INTEGER NOT NULL REFERENCES labels (id) ON DELETE RESTRICT,
+	manifest INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
+	PRIMARY KEY (label, manifest)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE manifest_references (
 	repository INTEGER NOT NULL,
@@ -132,7 +177,7 @@ CREATE TABLE repositories (
 	created_at INTEGER NOT NULL,
 	manifests  INTEGER NOT NULL DEFAULT 0,
 	tags       INTEGER NOT NULL DEFAULT 0
-, blob_bytes INTEGER NOT NULL DEFAULT 0, manifest_bytes INTEGER NOT NULL DEFAULT 0, only_here INTEGER NOT NULL DEFAULT 0) STRICT;
+, blob_bytes INTEGER NOT NULL DEFAULT 0, manifest_bytes INTEGER NOT NULL DEFAULT 0, only_here INTEGER NOT NULL DEFAULT 0, pushed_at INTEGER NOT NULL DEFAULT 0, last_used INTEGER NOT NULL DEFAULT 0, kind TEXT NOT NULL DEFAULT '') STRICT;
 
 CREATE TABLE repository_blobs (
 	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE RESTRICT,
@@ -140,6 +185,13 @@ CREATE TABLE repository_blobs (
 	refs       INTEGER NOT NULL CHECK (refs >= 0),
 	keep_until INTEGER NOT NULL,
 	PRIMARY KEY (repository, blob)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE repository_pulls (
+	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE CASCADE,
+	day        INTEGER NOT NULL,
+	pulls      INTEGER NOT NULL,
+	PRIMARY KEY (repository, day)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE sessions (
@@ -181,7 +233,7 @@ CREATE TABLE tags (
 	repository INTEGER NOT NULL REFERENCES repositories (id) ON DELETE RESTRICT,
 	name       TEXT    NOT NULL,
 	manifest   INTEGER NOT NULL REFERENCES manifests (id) ON DELETE RESTRICT,
-	updated_at INTEGER NOT NULL, last_used INTEGER NOT NULL DEFAULT 0, pulls INTEGER NOT NULL DEFAULT 0,
+	updated_at INTEGER NOT NULL, last_used INTEGER NOT NULL DEFAULT 0, pulls INTEGER NOT NULL DEFAULT 0, sort_key TEXT NOT NULL DEFAULT '',
 	PRIMARY KEY (repository, name)
 ) STRICT, WITHOUT ROWID;
 
@@ -221,6 +273,10 @@ END;
 
 CREATE TRIGGER blobs_inserted AFTER INSERT ON blobs BEGIN
 	UPDATE store SET blob_bytes = blob_bytes + new.size;
+END;
+
+CREATE TRIGGER manifest_labels_deleted AFTER DELETE ON manifest_labels BEGIN
+	DELETE FROM labels WHERE id = old.label AND NOT EXISTS (SELECT 1 FROM manifest_labels WHERE label = old.label);
 END;
 
 CREATE TRIGGER manifests_deleted AFTER DELETE ON manifests BEGIN

@@ -78,6 +78,8 @@ type Store struct {
 	immutable atomic.Pointer[func(oci.Name, oci.Tag) string]
 	uses      uses
 	events    events
+	describes describing
+	diskNoted int64 // unix seconds; owned by the goroutine that tends uses
 	access    access
 	space     space
 
@@ -171,6 +173,10 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if !o.ReadOnly {
 		s.background.Go(func() { s.uploads.tend(ctx, s) })
 		s.background.Go(func() { s.uses.tend(ctx, s) })
+	}
+	if s.serving {
+		s.describes.done = make(chan struct{})
+		s.background.Go(func() { s.describes.run(ctx, s) })
 	}
 	return s, nil
 }
@@ -376,8 +382,10 @@ func (s *Store) settle(ctx context.Context, f found, create bool) error {
 	if s.id == "" {
 		s.id = rand.Text()
 		err := s.w.do(func(t *tx) error {
-			_, err := t.exec(`INSERT INTO store (id, created_at) VALUES (?, ?)`, s.id, t.now)
-			return err
+			if _, err := t.exec(`INSERT INTO store (id, created_at) VALUES (?, ?)`, s.id, t.now); err != nil {
+				return err
+			}
+			return t.setSetting(settingDescribed, factsVersion) // nothing is there to describe
 		})
 		if err != nil {
 			return err

@@ -141,9 +141,12 @@ func (t *tx) setTag(repository int64, tag oci.Tag, manifest, digestID int64, bou
 			return err
 		}
 	}
-	if _, err := t.exec(`INSERT INTO tags (repository, name, manifest, updated_at) VALUES (?, ?, ?, ?)
+	if _, err := t.exec(`INSERT INTO tags (repository, name, manifest, updated_at, sort_key) VALUES (?, ?, ?, ?, ?)
 		ON CONFLICT (repository, name) DO UPDATE SET manifest = excluded.manifest, updated_at = excluded.updated_at`,
-		repository, tag.String(), manifest, t.now); err != nil {
+		repository, tag.String(), manifest, t.now, oci.TagOrder(tag.String())); err != nil {
+		return err
+	}
+	if err := t.setKind(repository, manifest); err != nil {
 		return err
 	}
 	if old.manifest == manifest {

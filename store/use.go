@@ -103,6 +103,9 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 				s.log.Warn("recording of use not noted", "err", err)
 			}
 		}
+		if err := s.keepDiskDay(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("size of the store not noted", "err", err)
+		}
 		s.rereadAccess(ctx)
 		if err := s.flushEvents(); err != nil {
 			s.log.Warn("audit log not written", "err", err)
@@ -165,13 +168,43 @@ func (t *tx) used(u use, c *useCount) error {
 	if _, err := t.exec(`UPDATE tags SET last_used = max(last_used, ?3) WHERE manifest IN`+of, u.name.String(), u.dgst.String(), c.at); err != nil {
 		return err
 	}
+	if _, err := t.exec(`UPDATE repositories SET last_used = max(last_used, ?2) WHERE name = ?1`, u.name.String(), c.at); err != nil {
+		return err
+	}
 	if c.pulls == 0 {
 		return nil
+	}
+	if err := t.pulled(u, c); err != nil {
+		return err
 	}
 	// Asked by digest, as containerd does after a HEAD of the tag, it counts for every tag there.
 	_, err := t.exec(`UPDATE tags SET pulls = pulls + ?4 WHERE (?3 = '' OR name = ?3) AND manifest = (SELECT m.id FROM repositories r
 		JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id WHERE r.name = ?1 AND d.digest = ?2 AND m.refs = 0)`,
 		u.name.String(), u.dgst.String(), u.tag.String(), c.pulls)
+	return err
+}
+
+const (
+	secondsPerDay = int64(day / time.Second)
+	// pullDays is how long pulls are kept by day.
+	pullDays = 400
+)
+
+// pulled counts pulls for the repository, by day. The first of a day removes what is too old.
+func (t *tx) pulled(u use, c *useCount) error {
+	today := c.at / secondsPerDay
+	n, err := t.exec(`UPDATE repository_pulls SET pulls = pulls + ?4 WHERE day = ?3 AND repository = (SELECT m.repository FROM repositories r
+		JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id WHERE r.name = ?1 AND d.digest = ?2 AND m.refs = 0)`,
+		u.name.String(), u.dgst.String(), today, c.pulls)
+	if err != nil || n > 0 {
+		return err
+	}
+	if _, err := t.exec(`INSERT INTO repository_pulls (repository, day, pulls) SELECT m.repository, ?3, ?4 FROM repositories r
+		JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id WHERE r.name = ?1 AND d.digest = ?2 AND m.refs = 0`,
+		u.name.String(), u.dgst.String(), today, c.pulls); err != nil {
+		return err
+	}
+	_, err = t.exec(`DELETE FROM repository_pulls WHERE repository = (SELECT id FROM repositories WHERE name = ?) AND day < ?`, u.name.String(), today-pullDays)
 	return err
 }
 
