@@ -36,6 +36,9 @@ var (
 	ErrHistoryUnknown      error = refusal("not in the history")
 	ErrContentDeleted      error = refusal("content deleted")
 	ErrImmutable           error = refusal("tag is immutable")
+	ErrCursor              error = refusal("this page is not known; begin with the first one")
+	ErrSort                error = refusal("order not known")
+	ErrCollectionUnknown   error = refusal("collection not known")
 	ErrOverwrite           error = refusal("you may make new tags but not move one that is there")
 )
 
