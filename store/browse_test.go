@@ -23,11 +23,14 @@ type shelf struct {
 
 func newShelf(t *testing.T) *shelf {
 	t.Helper()
-	c := newClock(time.Unix(20_000*secondsPerDay, 0))
+	c := newClock(s0)
 	o := testingOptions(t.TempDir())
 	o.Now = c.Now
 	return &shelf{Store: open(t, o), clock: c, t: t}
 }
+
+// s0 is when a shelf begins.
+var s0 = time.Unix(20_000*secondsPerDay, 0)
 
 // later sets the clock forward, so that what comes is newer.
 func (s *shelf) later() { s.clock.set(s.clock.now.Add(time.Minute)) }
