@@ -78,7 +78,7 @@ func adminRestore(ctx context.Context, st *store.Store, r *http.Request, send fu
 	if err != nil {
 		return err
 	}
-	m, err := st.Restore(ctx, name, tag, target, AdminActor)
+	m, err := st.Restore(ctx, name, tag, target, false, AdminActor)
 	if err != nil {
 		return err
 	}

@@ -414,6 +414,7 @@ func (s *Store) hasBlobRow(ctx context.Context, dgst digest.Digest) (there bool,
 
 // A CollectionRun is a past collection.
 type CollectionRun struct {
+	ID        int64         `json:"id,omitempty"` // LogCollection gives it
 	StartedAt time.Time     `json:"started_at"`
 	Duration  time.Duration `json:"duration_ns"`
 	Cause     string        `json:"cause"`   // "schedule" or "command"
@@ -441,14 +442,27 @@ func (s *Store) LogCollection(r CollectionRun) error {
 	})
 }
 
+const selectCollections = `SELECT id, started_at, duration_ms, cause, outcome, reason, tags, manifests, blobs, bytes FROM collections `
+
+func scanCollection(r row) (c CollectionRun, err error) {
+	var started, ms int64
+	err = r.Scan(&c.ID, &started, &ms, &c.Cause, &c.Outcome, &c.Reason, &c.Tags, &c.Manifests, &c.Blobs, &c.Bytes)
+	c.StartedAt, c.Duration = time.Unix(started, 0), time.Duration(ms)*time.Millisecond
+	return c, err
+}
+
 // Collections returns the last n runs, newest first.
 func (s *Store) Collections(ctx context.Context, n int) ([]CollectionRun, error) {
-	return collect(ctx, s.db, func(r row) (c CollectionRun, err error) {
-		var started, ms int64
-		err = r.Scan(&started, &ms, &c.Cause, &c.Outcome, &c.Reason, &c.Tags, &c.Manifests, &c.Blobs, &c.Bytes)
-		c.StartedAt, c.Duration = time.Unix(started, 0), time.Duration(ms)*time.Millisecond
-		return c, err
-	}, `SELECT started_at, duration_ms, cause, outcome, reason, tags, manifests, blobs, bytes FROM collections ORDER BY id DESC LIMIT ?`, n)
+	return collect(ctx, s.db, scanCollection, selectCollections+`ORDER BY id DESC LIMIT ?`, n)
+}
+
+// Collection returns a run, or ErrCollectionUnknown when there was none or it is forgotten.
+func (s *Store) Collection(ctx context.Context, id int64) (CollectionRun, error) {
+	c, err := scanCollection(s.db.queryRow(ctx, selectCollections+`WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return CollectionRun{}, ErrCollectionUnknown
+	}
+	return c, err
 }
 
 // A Clock is what the store remembers of the clock (see gc).

@@ -212,12 +212,12 @@ func ParseTarget(s string) (Target, error) {
 }
 
 // Restore points a tag to a target and returns the move; its Number is 0 when the tag was there already. Undo takes it
-// back like any move. It is ErrHistoryUnknown when the history has no such entry, digest or time, or there was no tag
+// back like any move. With noOverwrite a tag that is there does not move: ErrOverwrite. It is ErrHistoryUnknown when the history has no such entry, digest or time, or there was no tag
 // then: Restore removes no tag. It is a *ContentDeletedError when the manifest is gone, and ErrManifestUnknown when it
 // never was here.
-func (s *Store) Restore(ctx context.Context, name oci.Name, tag oci.Tag, target Target, by Actor) (TagMove, error) {
+func (s *Store) Restore(ctx context.Context, name oci.Name, tag oci.Tag, target Target, noOverwrite bool, by Actor) (TagMove, error) {
 	var done TagMove
-	bounds := tagBounds{immutable: s.immutableBy(name, tag)}
+	bounds := tagBounds{immutable: s.immutableBy(name, tag), noOverwrite: noOverwrite}
 	err := s.change(func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {

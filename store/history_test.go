@@ -165,7 +165,7 @@ func TestUndoModel(t *testing.T) {
 				continue
 			}
 			what = fmt.Sprint("restore ", n)
-			_, err = s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, fmt.Sprintf("#%d", n)), by)
+			_, err = s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, fmt.Sprintf("#%d", n)), false, by)
 			move(states[n])
 		}
 		if err != nil {
@@ -269,7 +269,7 @@ func TestRestore(t *testing.T) {
 	} {
 		before := at(t, s, "a", "x")
 		c.set(c.now.Add(time.Minute))
-		m, err := s.Restore(t.Context(), name("a"), tag("x"), tt.target, by)
+		m, err := s.Restore(t.Context(), name("a"), tag("x"), tt.target, false, by)
 		if !errors.Is(err, tt.err) {
 			t.Errorf("%s: error %v, want %v", tt.what, err, tt.err)
 		}
@@ -305,12 +305,12 @@ func TestRestoreAmbiguous(t *testing.T) {
 		}
 		mustPut(t, s, "a", raw(other), "x")
 		mustPut(t, s, "a", raw(i), "x")
-		_, err := s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, prefix), Actor{})
+		_, err := s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, prefix), false, Actor{})
 		if !errors.Is(err, ErrHistoryUnknown) {
 			t.Errorf("an ambiguous beginning: %v", err)
 		}
 		want := sum(raw(other))
-		m, err := s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, want.String()[:n+8]), Actor{})
+		m, err := s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, want.String()[:n+8]), false, Actor{})
 		if err != nil || m.To != want {
 			t.Errorf("a longer beginning: %+v, %v", m, err)
 		}
@@ -337,7 +337,7 @@ func TestContentDeleted(t *testing.T) {
 		}
 	}
 	restore := func(text string) error {
-		_, err := s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, text), by)
+		_, err := s.Restore(t.Context(), name("a"), tag("x"), mustTarget(t, text), false, by)
 		return err
 	}
 	one := image(t, s, "a", "1", "x")
@@ -482,7 +482,7 @@ func TestImmutable(t *testing.T) {
 	if at(t, s, "a", "v1") != sum(one) || at(t, s, "a", "other") != "" {
 		t.Error("a refused push left something")
 	}
-	if _, err := s.Restore(t.Context(), name("a"), tag("v1"), mustTarget(t, sum(two).String()), Actor{}); !errors.Is(err, ErrImmutable) {
+	if _, err := s.Restore(t.Context(), name("a"), tag("v1"), mustTarget(t, sum(two).String()), false, Actor{}); !errors.Is(err, ErrImmutable) {
 		t.Errorf("restore: %v", err)
 	}
 	// What it serves must not change either: not with another media type of the same bytes, nor by a delete of the digest.

@@ -95,6 +95,16 @@ func (s *Store) StartCountedUpload(name oci.Name, principal, quota string, algor
 	return u.id, nil
 }
 
+// OpenUploads returns how many sessions are open and the bytes that they have received. It takes no statement.
+func (s *Store) OpenUploads() (count int, bytes int64) {
+	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
+	for _, u := range s.uploads.all {
+		bytes += u.size.Load()
+	}
+	return len(s.uploads.all), bytes
+}
+
 // evictAfter is how long a session must have been idle to make room for another.
 const evictAfter = time.Minute
 
