@@ -270,6 +270,12 @@ func (s *Store) WriteAdminPassword(password string) error {
 	return s.data.WriteFile(FileAdminPassword, ".", []byte(password+"\n"))
 }
 
+// HasAdminPassword reports whether the password that was made up for the first user is still in its file.
+func (s *Store) HasAdminPassword() bool {
+	_, err := s.data.Root().Stat(FileAdminPassword)
+	return err == nil
+}
+
 // forgetAdminPassword removes the file with a password that is not valid any more.
 func (s *Store) forgetAdminPassword(name string) {
 	if name != FirstUser {

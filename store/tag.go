@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -88,6 +89,35 @@ func (s *Store) TagInfos(ctx context.Context, name oci.Name, last string, n int)
 			LEFT JOIN blobs b ON b.digest = rb.blob)
 		FROM tags t JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest
 		WHERE t.repository = ? AND t.name > ? ORDER BY t.name LIMIT ?`, id, last, n)
+}
+
+// TagDigests returns where those of some tags that are there lead, by their name. It takes one statement.
+func (s *Store) TagDigests(ctx context.Context, name oci.Name, tags []oci.Tag) (map[string]digest.Digest, error) {
+	names := make([]string, len(tags))
+	for i, tag := range tags {
+		names[i] = tag.String()
+	}
+	list, err := json.Marshal(names)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.db.query(ctx, `SELECT t.name, d.digest FROM json_each(?2) j CROSS JOIN repositories r ON r.name = ?1
+		JOIN tags t ON t.repository = r.id AND t.name = j.value JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest`,
+		name.String(), string(list))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := make(map[string]digest.Digest)
+	for rows.Next() {
+		var tag string
+		var dgst digest.Digest
+		if err := rows.Scan(&tag, &dgst); err != nil {
+			return nil, err
+		}
+		found[tag] = dgst
+	}
+	return found, rows.Err()
 }
 
 // tagged is the manifest that a tag points to; digest is "" when the tag does not exist.
