@@ -1,0 +1,135 @@
+package web
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A command is what somebody types to use an artifact.
+type command struct {
+	Client string // who runs it, in the words of the page
+	Text   string
+}
+
+// imageClients are the clients of images, of which a viewer prefers one.
+var imageClients = []string{"docker", "podman", "nerdctl", "skopeo", "crane"}
+
+// A target is what commands are about.
+type target struct {
+	Host  string // as the browser wrote it
+	HTTPS bool
+	Name  oci.Name
+	Tag   string        // "" by digest
+	Dgst  digest.Digest // of the same manifest
+}
+
+// ref returns HOST/NAME:TAG, or by digest.
+func (t target) ref() string {
+	if t.Tag == "" {
+		return t.byDigest()
+	}
+	return t.Host + "/" + t.Name.String() + ":" + t.Tag
+}
+
+func (t target) byDigest() string { return t.Host + "/" + t.Name.String() + "@" + t.Dgst.String() }
+
+// plain returns the flag that a client needs for plain HTTP, with a space in front. Those that take it from a loopback
+// address by themselves need none there.
+func (t target) plain(flag string, loopback bool) string {
+	if t.HTTPS || loopback && isLoopback(t.Host) {
+		return ""
+	}
+	return " " + flag
+}
+
+func isLoopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// imageCommand returns how a client fetches an image.
+func (t target) imageCommand(client, ref string) string {
+	switch client {
+	case "podman":
+		return "podman pull" + t.plain("--tls-verify=false", false) + " " + ref
+	case "nerdctl":
+		return "nerdctl" + t.plain("--insecure-registry", true) + " pull " + ref
+	case "skopeo":
+		return "skopeo copy" + t.plain("--src-tls-verify=false", false) + " docker://" + ref + " docker-archive:image.tar"
+	case "crane":
+		return "crane pull" + t.plain("--insecure", true) + " " + ref + " image.tar"
+	}
+	return "docker pull " + ref
+}
+
+// commands returns how to use an artifact of a kind, the one for the viewer's client first.
+func (t target) commands(kind oci.ArtifactKind, client string) []command {
+	base := t.Name.String()
+	base = base[strings.LastIndexByte(base, '/')+1:]
+	http := t.plain("--plain-http", false)
+	version := ""
+	if t.Tag != "" {
+		// Helm writes + of a version as _ in a tag.
+		version = " --version " + strings.ReplaceAll(t.Tag, "_", "+")
+	}
+	oras := command{"oras", "oras pull" + http + " " + t.ref()}
+	switch kind {
+	case "image", "":
+		return t.imageCommands(client)
+	case "chart":
+		chart := "oci://" + t.Host + "/" + t.Name.String()
+		return []command{
+			{"helm", fmt.Sprintf("helm install %s %s%s%s", base, chart, version, http)},
+			{"helm, the archive", fmt.Sprintf("helm pull %s%s%s", chart, version, http)},
+			{"helm, rendered", fmt.Sprintf("helm template %s %s%s%s", base, chart, version, http)},
+			oras,
+		}
+	case "module":
+		query := "digest=" + t.Dgst.String()
+		if t.Tag != "" {
+			query = "tag=" + t.Tag
+		}
+		return []command{{"OpenTofu", fmt.Sprintf("module %q {\n  source = \"oci://%s/%s?%s\"\n}", base, t.Host, t.Name, query)}, oras}
+	case "signature", "sbom", "attestation":
+		return []command{oras, {"oras, what it is attached to", "oras manifest fetch" + http + " " + t.byDigest()}}
+	}
+	scheme := "http"
+	if t.HTTPS {
+		scheme = "https"
+	}
+	ref := t.Tag
+	if ref == "" {
+		ref = t.Dgst.String()
+	}
+	return []command{
+		oras,
+		{"crane, the manifest", "crane manifest" + t.plain("--insecure", true) + " " + t.ref()},
+		{"curl, the manifest", fmt.Sprintf("curl -fsS -H 'Accept: */*' %s://%s/v2/%s/manifests/%s", scheme, t.Host, t.Name, ref)},
+	}
+}
+
+func (t target) imageCommands(client string) (all []command) {
+	if !slices.Contains(imageClients, client) {
+		client = imageClients[0]
+	}
+	all = append(all, command{client, t.imageCommand(client, t.ref())})
+	if t.Tag != "" && t.Dgst != "" {
+		all = append(all, command{client + ", by digest", t.imageCommand(client, t.byDigest())})
+	}
+	for _, c := range imageClients {
+		if c != client {
+			all = append(all, command{c, t.imageCommand(c, t.ref())})
+		}
+	}
+	return append(all, command{"Dockerfile", "FROM " + t.ref()}, command{"compose.yaml", "image: " + t.ref()})
+}

@@ -1,0 +1,247 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A place is what kind of page a path names.
+type place int
+
+const (
+	placeHome place = iota + 1
+	placeNamespace
+	placeRepository
+	placeManifests
+	placeHistory
+	placeRestore
+	placeManifest
+	placeReferrers
+	placeRaw
+	placeRawDownload
+	placeFile
+	placeBlob
+	placeBlobDownload
+	placeDelete
+	placeDeleteTags
+	placeSearch
+	placeStorage
+	placeCollect
+	placeCollection
+	placeLogin
+	placeLogout
+	placeSettings
+	placeTheme
+	placeHelp
+	placeHelpClient
+	placeAsset
+	placeRobots
+	placeIcon
+)
+
+// A route is a parsed path.
+type route struct {
+	place     place
+	namespace string        // with its last slash, "" for all
+	name      oci.Name      // zero where there is none
+	ref       oci.Reference // of a manifest; in placeHistory the tag, or zero for all
+	digest    digest.Digest // of a blob
+	arg       string        // client, asset
+	id        int64         // of a collection; 0 is the one that runs
+}
+
+// hasRef reports whether the route names a tag or a manifest.
+func (rt route) hasRef() bool { return rt.ref != (oci.Reference{}) }
+
+// These errors say that a path names no page.
+var (
+	errPath   = errors.New("there is no such page")
+	errMethod = errors.New("method not allowed")
+	errForm   = errors.New("the form cannot be read")
+)
+
+// fixed are the pages behind /-/ without a parameter.
+var fixed = map[string]place{
+	"search": placeSearch, "storage": placeStorage, "storage/gc": placeCollect, "login": placeLogin, "logout": placeLogout,
+	"settings": placeSettings, "theme": placeTheme, "help": placeHelp,
+}
+
+// parsePath reads the path of a URL. It looks nothing up. Errors wrap errPath, or what is wrong with a name, tag or
+// digest.
+func parsePath(path string) (route, error) {
+	path = strings.TrimPrefix(path, "/")
+	switch path {
+	case "":
+		return route{place: placeHome}, nil
+	case "robots.txt":
+		return route{place: placeRobots}, nil
+	case "favicon.ico":
+		return route{place: placeIcon}, nil
+	}
+	if rest, ok := strings.CutPrefix(path, "-/"); ok {
+		if name, ok := strings.CutPrefix(rest, "r/"); ok { // for names that are pages of ours
+			return parseReference(name)
+		}
+		return parseOwn(rest)
+	}
+	return parseReference(path)
+}
+
+func parseOwn(rest string) (route, error) {
+	if p, ok := fixed[rest]; ok {
+		return route{place: p}, nil
+	}
+	if client, ok := strings.CutPrefix(rest, "help/"); ok && !strings.Contains(client, "/") {
+		return route{place: placeHelpClient, arg: client}, nil
+	}
+	if file, ok := strings.CutPrefix(rest, "assets/"); ok {
+		return route{place: placeAsset, arg: file}, nil
+	}
+	if text, ok := strings.CutPrefix(rest, "storage/gc/"); ok {
+		if text == "running" {
+			return route{place: placeCollection}, nil
+		}
+		if id, err := strconv.ParseInt(text, 10, 64); err == nil && id > 0 {
+			return route{place: placeCollection, id: id}, nil
+		}
+	}
+	return route{}, errPath
+}
+
+func parseReference(path string) (rt route, err error) {
+	left, right, below := strings.Cut(path, "/-/")
+	if !below && strings.HasSuffix(left, "/") {
+		name, err := oci.ParseName(strings.TrimSuffix(left, "/"))
+		return route{place: placeNamespace, namespace: left, name: name}, err
+	}
+	rt.place = placeRepository
+	name, dgst, byDigest := strings.Cut(left, "@")
+	tag := ""
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name, tag = name[:i], name[i+1:]
+		rt.place = placeManifest
+		if tag == "" {
+			return rt, fmt.Errorf("%w: a tag is missing behind the colon", errPath)
+		}
+	}
+	if rt.name, err = oci.ParseName(name); err != nil {
+		return rt, err
+	}
+	if tag != "" {
+		if rt.ref.Tag, err = oci.ParseTag(tag); err != nil {
+			return rt, err
+		}
+	}
+	if byDigest { // a tag beside it says nothing more, as for docker
+		rt.place = placeManifest
+		rt.ref = oci.Reference{}
+		if rt.ref.Digest, err = oci.ParseDigest(dgst); err != nil {
+			return rt, err
+		}
+	}
+	if !below {
+		return rt, nil
+	}
+	if rt.place == placeManifest {
+		return rt.belowManifest(right)
+	}
+	return rt.belowRepository(right)
+}
+
+func (rt route) belowManifest(rest string) (route, error) {
+	switch rest {
+	case "referrers":
+		rt.place = placeReferrers
+	case "raw":
+		rt.place = placeRaw
+	case "raw/download":
+		rt.place = placeRawDownload
+	case "delete":
+		rt.place = placeDelete
+	default:
+		file, ok := strings.CutPrefix(rest, "file/")
+		if !ok {
+			return rt, errPath
+		}
+		rt.place = placeFile
+		var err error
+		rt.digest, err = oci.ParseDigest(file)
+		return rt, err
+	}
+	return rt, nil
+}
+
+func (rt route) belowRepository(rest string) (_ route, err error) {
+	switch rest {
+	case "manifests":
+		rt.place = placeManifests
+		return rt, nil
+	case "history":
+		rt.place = placeHistory
+		return rt, nil
+	case "restore":
+		rt.place = placeRestore
+		return rt, nil
+	case "delete":
+		rt.place = placeDelete
+		return rt, nil
+	case "tags/delete":
+		rt.place = placeDeleteTags
+		return rt, nil
+	}
+	if tag, ok := strings.CutPrefix(rest, "history/"); ok {
+		rt.place = placeHistory
+		rt.ref.Tag, err = oci.ParseTag(tag)
+		return rt, err
+	}
+	if blob, ok := strings.CutPrefix(rest, "blob/"); ok {
+		rt.place = placeBlob
+		if dgst, ok := strings.CutSuffix(blob, "/download"); ok {
+			rt.place, blob = placeBlobDownload, dgst
+		}
+		rt.digest, err = oci.ParseDigest(blob)
+		return rt, err
+	}
+	return rt, errPath
+}
+
+// repositoryPath returns the path of a repository's page.
+func repositoryPath(name oci.Name) string {
+	switch s := name.String(); s {
+	case "v2", "robots.txt", "favicon.ico":
+		return "/-/r/" + s
+	default:
+		if strings.HasPrefix(s, "v2/") {
+			return "/-/r/" + s
+		}
+		return "/" + s
+	}
+}
+
+// tagPath and digestPath return the path of a manifest's page.
+func tagPath(name oci.Name, tag string) string { return repositoryPath(name) + ":" + tag }
+
+func digestPath(name oci.Name, dgst digest.Digest) string {
+	return repositoryPath(name) + "@" + dgst.String()
+}
+
+func blobPath(name oci.Name, dgst digest.Digest) string {
+	return repositoryPath(name) + "/-/blob/" + dgst.String()
+}
+
+// path returns the path of the page of the route's manifest, or of its repository.
+func (rt route) path() string {
+	switch {
+	case rt.ref.IsDigest():
+		return digestPath(rt.name, rt.ref.Digest)
+	case rt.hasRef():
+		return tagPath(rt.name, rt.ref.Tag.String())
+	}
+	return repositoryPath(rt.name)
+}

@@ -1,0 +1,116 @@
+package web
+
+import (
+	"net/http"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"cubby/store"
+	"cubby/store/oci"
+)
+
+// searchData is what the page of a search shows.
+type searchData struct {
+	Query        string
+	Repositories []store.RepositorySummary
+	Tags         []store.TagHit
+	Digests      []store.DigestHit
+	Labels       []store.LabelHit
+	More         map[string]bool // kinds of which there are more
+	Looked       bool
+}
+
+// searchRows is how many hits of each kind are shown, and queryMax how many bytes of a query are looked at.
+const (
+	searchRows = 20
+	queryMax   = 300
+)
+
+var digestPrefix = regexp.MustCompile(`^(sha256:|sha512:)?[0-9a-f]{6,128}$`)
+
+func (h *Handler) searchPage(w http.ResponseWriter, r *request) error {
+	q := strings.TrimSpace(r.URL.Query().Get("q"))
+	d := searchData{Query: q, More: make(map[string]bool)}
+	if q != "" && len(q) <= queryMax {
+		if err := h.search(r, h.withoutHost(r, q), &d); err != nil {
+			return err
+		}
+		d.Looked = true
+	}
+	title := "Search"
+	if q != "" {
+		title = q + " · Search"
+	}
+	v := h.view(w, r, title, &d)
+	v.Search = q
+	return h.render(w, r, http.StatusOK, "search", v)
+}
+
+// withoutHost drops the registry from a pasted reference.
+func (h *Handler) withoutHost(r *request, q string) string {
+	for _, prefix := range []string{"https://", "http://", "oci://", "docker://"} {
+		q = strings.TrimPrefix(q, prefix)
+	}
+	return strings.TrimPrefix(q, h.host(r)+"/")
+}
+
+func (h *Handler) search(r *request, q string, d *searchData) (err error) {
+	ctx := r.Context()
+	all, err := h.Store.Summaries(ctx, time.Time{})
+	if err != nil {
+		return err
+	}
+	d.Repositories = matchingNames(all, q, r.who.Sees)
+	if len(d.Repositories) > searchRows {
+		d.Repositories, d.More["repositories"] = d.Repositories[:searchRows], true
+	}
+	if lower := strings.ToLower(q); digestPrefix.MatchString(lower) {
+		if d.Digests, d.More["digests"], err = h.Store.FindDigests(ctx, lower, r.who.Sees, searchRows); err != nil {
+			return err
+		}
+	}
+	if d.Tags, d.More["tags"], err = h.Store.FindTags(ctx, tagPart(q), r.who.Sees, searchRows); err != nil {
+		return err
+	}
+	d.Labels, d.More["labels"], err = h.Store.FindLabels(ctx, q, r.who.Sees, searchRows)
+	return err
+}
+
+// tagPart returns what stands behind the repository in a reference, else all of it.
+func tagPart(q string) string {
+	if i := strings.LastIndexByte(q, ':'); i > strings.LastIndexByte(q, '/') && i >= 0 && !strings.Contains(q, "@") {
+		return q[i+1:]
+	}
+	return q
+}
+
+// matchingNames returns the repositories whose name has the words of a query, the closest first.
+func matchingNames(all []store.RepositorySummary, q string, visible func(oci.Name) bool) []store.RepositorySummary {
+	name := strings.ToLower(q)
+	if i := strings.IndexAny(name, ":@"); i >= 0 {
+		name = name[:i]
+	}
+	words := strings.Fields(name)
+	if len(words) == 0 {
+		return nil
+	}
+	found := slices.DeleteFunc(slices.Clone(all), func(s store.RepositorySummary) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(s.Name.String(), word) }) || !visible(s.Name)
+	})
+	rank := func(s store.RepositorySummary) int {
+		switch full := s.Name.String(); {
+		case full == name:
+			return 0
+		case path.Base(full) == name:
+			return 1
+		case strings.HasPrefix(full, name), strings.HasPrefix(path.Base(full), name):
+			return 2
+		}
+		return 3
+	}
+	slices.SortStableFunc(found, func(a, b store.RepositorySummary) int { return rank(a) - rank(b) })
+	return found
+}

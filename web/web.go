@@ -1,0 +1,281 @@
+// Package web is the browse UI: pages that show what the registry holds, what it costs, and let people clean it up. They
+// are made on the server and work without JavaScript.
+//
+// A page's URL is the reference of what it shows: /team/api, /team/api:1.9, /team/api@sha256:…. What is no reference
+// lives behind /-/, because a lone - is never a part of a repository's name; so nothing can collide.
+//
+// Whatever clients pushed is a stranger's. It reaches a page only as text that html/template escapes, and a browser as a
+// file only as an attachment in a sandbox: it must never run in our origin.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"cubby/server/auth"
+	"cubby/store"
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// A Config says what the pages show, and hands over what other packages do.
+type Config struct {
+	Store    *store.Store
+	Guard    *auth.Guard
+	Log      *slog.Logger // nil: silent
+	Version  string       // of the program
+	ReadOnly bool         // nothing can be changed
+
+	Collector Collector
+	// Clients are those that Connect knows.
+	Clients []string
+	// Connect returns what a client needs to use the registry at a host; user is who logs in, or "".
+	Connect func(ctx context.Context, client, host string, https bool, user string) (string, error)
+	// Keep returns how long a manifest of a repository is kept after its last tag went, and after its last use.
+	Keep func(oci.Name) (untagged, used time.Duration)
+	// Problem tells why the rules that a file says are not in force, or "".
+	Problem func() string
+	// FreshPassword reports whether the first user still has the password that was made up for it.
+	FreshPassword func() bool
+	// Every is the time between scheduled collections; 0: there are none.
+	Every time.Duration
+}
+
+// A Collector plans and carries out what removes more than one thing: its plan is what it then does.
+type Collector interface {
+	// Plan returns what a collection would do now. With now set keep times end at once.
+	Plan(ctx context.Context, now bool) (Plan, error)
+	// Collect does it. progress may be called from another goroutine.
+	Collect(ctx context.Context, now bool, by store.Actor, progress func(done, total int)) (Plan, error)
+	// PlanRemoval returns what removing all tags of a repository would do; its Fingerprint is what Remove asks for.
+	PlanRemoval(ctx context.Context, name oci.Name) (Plan, error)
+	// Remove removes them if the plan is still the one of the fingerprint, and returns how many tags went.
+	Remove(ctx context.Context, name oci.Name, fingerprint string, by store.Actor) (tags int64, err error)
+}
+
+// ErrPlanChanged says that what was shown is not what would be done now.
+var ErrPlanChanged = errors.New("what would be removed has changed since it was shown; look again")
+
+// ErrRefused says that it was not safe to remove anything.
+var ErrRefused = errors.New("refused")
+
+// A Plan is what goes and what stays, and why.
+type Plan struct {
+	Lines       []PlanLine
+	Tags        int64 // that go
+	Manifests   int64 // that go
+	Blobs       int64 // that go
+	Frees       int64 // bytes
+	Kept        int64 // bytes that are kept for undo
+	KeptUntil   time.Time
+	Fingerprint string // of a removal
+}
+
+// A PlanLine is one thing of a plan, as `cubby gc --dry-run` prints it.
+type PlanLine struct {
+	Remove     bool   // else it is kept
+	Kind       string // tag, manifest or blob
+	Repository oci.Name
+	Tag        string
+	Digest     digest.Digest
+	Size       int64 // bytes
+	Rule       string
+	Why        string
+	Until      time.Time // kept until
+}
+
+// A Handler serves the pages. It is safe for concurrent use. Close it before the store.
+type Handler struct {
+	Config
+	now    func() time.Time
+	assets *assets
+
+	warnings warnings
+	run      collection
+	working  sync.WaitGroup
+	stop     context.CancelFunc
+	ctx      context.Context // of what goes on after its request
+}
+
+// New returns the handler of all pages.
+func New(c Config) *Handler {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Handler{Config: c, now: time.Now, assets: embedded()}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// Close ends what goes on in the background, and waits for it.
+func (h *Handler) Close() {
+	h.stop()
+	h.working.Wait()
+}
+
+// A request is what a page is made for.
+type request struct {
+	*http.Request
+	who   *auth.Principal
+	route route
+}
+
+// A page shows one kind of URL. It returns an error instead of writing one.
+type page func(h *Handler, w http.ResponseWriter, r *request) error
+
+// An access says who may open a page.
+type access int
+
+const (
+	everybody  access = iota // also who may do nothing: how to log in, help
+	listing                  // who may list repositories; the page shows only those of them that the viewer sees
+	pulling                  // who may pull from the repository
+	deleting                 // who may delete in it
+	restoring                // who may push to it
+	admins                   // who may do everything
+	settingOwn               // everybody, for what concerns the viewer's own browser
+)
+
+// An entry is what a path does with each method, and who may.
+type entry struct {
+	get        page
+	getAccess  access
+	post       page
+	postAccess access
+}
+
+// pages are all there is, by the place that parsePath finds.
+var pages = map[place]entry{
+	placeHome:         {get: (*Handler).repositoriesPage, getAccess: listing},
+	placeNamespace:    {get: (*Handler).repositoriesPage, getAccess: listing},
+	placeRepository:   {get: (*Handler).repositoryPage, getAccess: pulling},
+	placeManifests:    {get: (*Handler).manifestsPage, getAccess: pulling},
+	placeHistory:      {get: (*Handler).historyPage, getAccess: pulling},
+	placeRestore:      {post: (*Handler).restore, postAccess: restoring},
+	placeManifest:     {get: (*Handler).manifestPage, getAccess: pulling},
+	placeReferrers:    {get: (*Handler).referrersPage, getAccess: pulling},
+	placeRaw:          {get: (*Handler).rawPage, getAccess: pulling},
+	placeRawDownload:  {get: (*Handler).downloadManifest, getAccess: pulling},
+	placeFile:         {get: (*Handler).downloadFile, getAccess: pulling},
+	placeBlob:         {get: (*Handler).blobPage, getAccess: pulling},
+	placeBlobDownload: {get: (*Handler).downloadBlob, getAccess: pulling},
+	placeDelete:       {get: (*Handler).deletePage, getAccess: deleting, post: (*Handler).deleteReference, postAccess: deleting},
+	placeDeleteTags:   {get: (*Handler).deleteTagsPage, getAccess: deleting, post: (*Handler).deleteTags, postAccess: deleting},
+	placeSearch:       {get: (*Handler).searchPage, getAccess: listing},
+	placeStorage:      {get: (*Handler).storagePage, getAccess: listing},
+	placeCollect:      {get: (*Handler).collectPage, getAccess: admins, post: (*Handler).collect, postAccess: admins},
+	placeCollection:   {get: (*Handler).collectionPage, getAccess: admins},
+	placeLogin:        {get: (*Handler).loginPage, getAccess: everybody, post: (*Handler).login, postAccess: everybody},
+	placeLogout:       {post: (*Handler).logout, postAccess: settingOwn},
+	placeSettings:     {get: (*Handler).settingsPage, getAccess: everybody, post: (*Handler).saveSettings, postAccess: settingOwn},
+	placeTheme:        {post: (*Handler).setTheme, postAccess: settingOwn},
+	placeHelp:         {get: (*Handler).helpPage, getAccess: everybody},
+	placeHelpClient:   {get: (*Handler).helpClientPage, getAccess: everybody},
+	placeAsset:        {get: (*Handler).asset, getAccess: everybody},
+	placeRobots:       {get: (*Handler).robots, getAccess: everybody},
+	placeIcon:         {get: (*Handler).icon, getAccess: everybody},
+}
+
+// ServePage answers one request. err says why it must be refused, whatever it asks for.
+func (h *Handler) ServePage(w http.ResponseWriter, hr *http.Request, who *auth.Principal, err error) {
+	r := &request{Request: hr, who: who}
+	setSafety(w.Header())
+	if who != nil && who.StaleSession {
+		http.SetCookie(w, h.Guard.ClearCookie(hr))
+	}
+	if err == nil {
+		err = h.serve(w, r)
+	}
+	if err != nil {
+		h.errorPage(w, r, err)
+	}
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *request) error {
+	rt, err := parsePath(r.URL.Path)
+	if err != nil {
+		// Who may do nothing learns nothing, not even which paths could be.
+		if denied := h.allow(r, listing); denied != nil {
+			return denied
+		}
+		return err
+	}
+	r.route = rt
+	e := pages[rt.place]
+	var p page
+	var need access
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		p, need = e.get, e.getAccess
+	case http.MethodPost:
+		p, need = e.post, e.postAccess
+	}
+	if p == nil {
+		w.Header().Set("Allow", strings.Join(e.methods(), ", "))
+		return fmt.Errorf("%w: %.20q is not possible here", errMethod, r.Method)
+	}
+	if err := h.allow(r, need); err != nil {
+		return err
+	}
+	if r.Method == http.MethodPost {
+		if h.ReadOnly && need != settingOwn && need != everybody {
+			return fmt.Errorf("%w: the server was started with --read-only", store.ErrReadOnly)
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, formMax)
+		if err := r.ParseForm(); err != nil {
+			return fmt.Errorf("%w: %w", errForm, err)
+		}
+	}
+	return p(h, w, r)
+}
+
+// formMax bounds the bytes of a form: the names of some hundred tags.
+const formMax = 256 << 10
+
+func (e entry) methods() (all []string) {
+	if e.get != nil {
+		all = append(all, http.MethodGet, http.MethodHead)
+	}
+	if e.post != nil {
+		all = append(all, http.MethodPost)
+	}
+	return all
+}
+
+// allow asks the guard, as the API does. What changes something wants more: somebody who logged in, or this machine.
+func (h *Handler) allow(r *request, need access) error {
+	name := r.route.name
+	action := map[access]auth.Action{listing: auth.List, pulling: auth.Pull, deleting: auth.Delete, restoring: auth.Push, admins: auth.List}[need]
+	if action == 0 {
+		return nil
+	}
+	err := h.Guard.Authorize(r.who, action, name)
+	if err == nil && need >= deleting && !r.who.MayChange() {
+		err = fmt.Errorf("%w: log in to change anything here", auth.ErrUnauthorized)
+	}
+	if err == nil && need == admins && !r.who.IsAdmin() {
+		err = fmt.Errorf("%w: %s is no administrator", auth.ErrDenied, r.who.Name)
+	}
+	if err != nil {
+		h.Guard.Denied(r.who, r.Request, name)
+	}
+	return err
+}
+
+// may reports whether the viewer may do something to the repository of the request, to show only what works.
+func (h *Handler) may(r *request, a store.Actions) bool {
+	return !h.ReadOnly && r.who.MayChange() && r.who.May(a, r.route.name)
+}
+
+// now30 is the beginning of the 30 days for which pulls are shown.
+func (h *Handler) now30() time.Time { return h.now().Add(-pullDays * 24 * time.Hour) }
+
+// pullDays is for how many days pulls are shown.
+const pullDays = 30
