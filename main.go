@@ -29,6 +29,7 @@ import (
 	"cubby/server/cli"
 	"cubby/store"
 	"cubby/store/oci"
+	"cubby/web"
 
 	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
@@ -259,8 +260,11 @@ func serve(ctx context.Context, c settings) error {
 	}
 	listeners = server.AnswerBoth(listeners, source.Config(), log)
 	guard := auth.New(auth.Options{Store: st, Htpasswd: htpasswd, Proxies: p.proxies, Log: log})
+	collector := gc.NewCollector(st, log)
+	collector.Policy = rules.read
+	pages := newPages(c, st, guard, log, collector, rules)
 	srv := server.New(server.Config{
-		Store: st, Guard: guard, Log: log, MaxManifest: c.maxManifest, Sparse: p.sparse, Version: version,
+		Store: st, Guard: guard, Pages: pages, Log: log, MaxManifest: c.maxManifest, Sparse: p.sparse, Version: version,
 		Certs: source,
 	})
 	admin, err := server.ListenAdmin(dir)
@@ -280,8 +284,6 @@ func serve(ctx context.Context, c settings) error {
 	if onTerminal {
 		startText(ctx, os.Stderr, listeners, st, source, guard, first, c.readOnly)
 	}
-	collector := gc.NewCollector(st, log)
-	collector.Policy = rules.read
 	background, stopBackground := context.WithCancel(ctx)
 	defer stopBackground()
 	var working sync.WaitGroup
@@ -296,6 +298,7 @@ func serve(ctx context.Context, c settings) error {
 	}
 	err = run(ctx, log, &server.Tracker{Handler: srv}, listeners, admin, &server.Tracker{Handler: adminHandler(st, collector, rules.problem)}, c.grace)
 	stopBackground()
+	pages.Close()
 	working.Wait()
 	return errors.Join(err, st.Close())
 }
@@ -552,6 +555,139 @@ func removeMatching(ctx context.Context, st *store.Store, collector *gc.Collecto
 // errPreview ends a removal that was only to be shown.
 var errPreview = errors.New("preview")
 
+// newPages returns the browse UI, with what it needs of packages that it does not know.
+func newPages(c settings, st *store.Store, guard *auth.Guard, log *slog.Logger, collector *gc.Collector, r rules) *web.Handler {
+	keep := func(name oci.Name) (untagged, used time.Duration) {
+		k := policy.DefaultKeep
+		if r.file != nil {
+			k = r.file.Policy().Keep(name)
+		}
+		return k.Untagged, k.Used
+	}
+	every := c.gcEvery
+	if c.readOnly {
+		every = 0
+	}
+	return web.New(web.Config{
+		Store: st, Guard: guard, Log: log, Version: version, ReadOnly: c.readOnly, Collector: pagesCollector{collector}, Every: every,
+		Clients: server.ConnectClients(), Keep: keep, Problem: r.problem, FreshPassword: st.HasAdminPassword,
+		Connect: func(ctx context.Context, client, host string, https bool, user string) (string, error) {
+			item := server.ConnectItem{Host: host, HTTPS: https, Users: !guard.Open()}
+			if https {
+				var err error
+				if item.CA, err = st.Setting(ctx, server.SettingCA); err != nil {
+					return "", err
+				}
+			}
+			return server.Connect(client, item, user)
+		},
+	})
+}
+
+// pagesCollector makes the plans of package gc those of the pages.
+type pagesCollector struct{ *gc.Collector }
+
+// Plan makes the plan that Collect would carry out.
+func (c pagesCollector) Plan(ctx context.Context, now bool) (web.Plan, error) {
+	plan, _, err := c.Run(ctx, collectRequest(now, store.Actor{}, gc.Request{DryRun: true}))
+	if err != nil {
+		return web.Plan{}, pagesError(err)
+	}
+	return planOfPages(plan), nil
+}
+
+// Collect carries out a collection, and returns its plan with what was done.
+func (c pagesCollector) Collect(ctx context.Context, now bool, by store.Actor, progress func(done, total int)) (web.Plan, error) {
+	plan, result, err := c.Run(ctx, collectRequest(now, by, gc.Request{Progress: progress}))
+	if err != nil {
+		return web.Plan{}, pagesError(err)
+	}
+	p := planOfPages(plan)
+	p.Tags, p.Manifests, p.Blobs, p.Frees = result.Tags, result.Manifests, result.Blobs, result.Bytes
+	return p, nil
+}
+
+func collectRequest(now bool, by store.Actor, q gc.Request) gc.Request {
+	q.Cause = "page, " + by.Name
+	if now {
+		q.Cause += " --now"
+		q.End = func(oci.Name) bool { return true }
+	}
+	return q
+}
+
+// wholeRepository selects what `cubby rm REPO` does.
+func wholeRepository(name oci.Name) (gc.Selection, error) {
+	return gc.ParseSelection(url.Values{"repositories": {name.String()}, "tags": {"*"}, "subjects": {"true"}})
+}
+
+// PlanRemoval makes the plan of removing all tags of a repository.
+func (c pagesCollector) PlanRemoval(ctx context.Context, name oci.Name) (p web.Plan, err error) {
+	selection, err := wholeRepository(name)
+	if err != nil {
+		return p, err
+	}
+	err = c.Collector.Remove(ctx, selection, store.Actor{}, func(m *gc.Removal) error {
+		p = web.Plan{Tags: int64(len(m.Tags)), Fingerprint: m.Fingerprint(), Lines: append(tagLines(true, m.Tags), tagLines(false, m.KeptTags)...)}
+		return errPreview
+	}, nil)
+	if errors.Is(err, errPreview) {
+		err = nil
+	}
+	return p, pagesError(err)
+}
+
+// Remove removes all tags of a repository, if they are still those of the fingerprint.
+func (c pagesCollector) Remove(ctx context.Context, name oci.Name, fingerprint string, by store.Actor) (removed int64, err error) {
+	selection, err := wholeRepository(name)
+	if err != nil {
+		return 0, err
+	}
+	err = c.Collector.Remove(ctx, selection, by, func(m *gc.Removal) error {
+		if m.Fingerprint() != fingerprint {
+			return web.ErrPlanChanged
+		}
+		return nil
+	}, func(_ gc.TagItem, gone bool) {
+		if gone {
+			removed++
+		}
+	})
+	return removed, pagesError(err)
+}
+
+// pagesError makes a refusal of package gc one of the pages.
+func pagesError(err error) error {
+	if errors.Is(err, gc.ErrRefused) {
+		return fmt.Errorf("%w: %w", web.ErrRefused, err)
+	}
+	return err
+}
+
+func tagLines(remove bool, tags []gc.TagItem) (lines []web.PlanLine) {
+	for _, t := range tags {
+		lines = append(lines, web.PlanLine{Remove: remove, Kind: "tag", Repository: t.Repository, Tag: t.Tag, Digest: t.Digest, Rule: t.Rule, Why: t.Why})
+	}
+	return lines
+}
+
+// planOfPages returns a plan in the order in which `cubby gc --dry-run` prints it.
+func planOfPages(plan *gc.Plan) web.Plan {
+	p := web.Plan{
+		Tags: int64(len(plan.Tags)), Manifests: int64(len(plan.Manifests)), Blobs: int64(len(plan.Blobs)),
+		Frees: plan.Frees, Kept: plan.KeptBytes, KeptUntil: plan.KeptUntil,
+	}
+	sendPlan(plan, true, func(e server.Event) {
+		item := e.Plan
+		name, _ := oci.ParseName(item.Repository) // it was one
+		p.Lines = append(p.Lines, web.PlanLine{
+			Remove: item.Action == server.PlanRemove, Kind: item.Kind, Repository: name, Tag: item.Tag, Digest: digest.Digest(item.Digest),
+			Size: item.Size, Rule: item.Rule, Why: item.Why, Until: item.Until,
+		})
+	})
+	return p
+}
+
 // run serves until ctx is done or a listener fails, then lets running requests finish for grace. The store may be closed
 // afterwards.
 func run(ctx context.Context, log *slog.Logger, srv *server.Tracker, listeners []net.Listener, admin net.Listener, commands *server.Tracker, grace time.Duration) error {
@@ -604,7 +740,7 @@ func startText(ctx context.Context, w io.Writer, listeners []net.Listener, st *s
 	switch {
 	case readOnly:
 	case err == nil && len(names) > 0:
-		fmt.Fprintln(w, "\nSee what it holds with `cubby ls`.")
+		fmt.Fprintln(w, "\nOpen it in a browser to see what it holds, or run `cubby ls`.")
 	default:
 		fmt.Fprintf(w, "\nA first push:\n  docker pull alpine\n  docker tag alpine %[1]s/alpine\n  docker push %[1]s/alpine\n", host)
 	}
