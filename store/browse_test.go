@@ -1,11 +1,14 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -354,5 +357,81 @@ func TestRemovedTags(t *testing.T) {
 	})
 	if got := must[[]RemovedTag](t)(s.RemovedTags(t.Context(), name("a"), 1)); len(got) != 1 || got[0].Tag != "twice" {
 		t.Errorf("the last removed: %+v", got)
+	}
+}
+
+// BenchmarkBrowse reads a store of 1 000 repositories with 50 tags each, every manifest with labels of its own.
+func BenchmarkBrowse(b *testing.B) {
+	s, err := Open(b.Context(), testingOptions(b.TempDir()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { s.Close() })
+	const repositories, tags = 1000, 50
+	config := pushed(b, s, "base", configOf("amd64", "1"))
+	var wg sync.WaitGroup
+	work := make(chan int)
+	for range 64 {
+		wg.Go(func() {
+			for i := range work {
+				fillRepository(b, s, fmt.Sprintf("team%d/app%d", i%20, i), config, tags)
+			}
+		})
+	}
+	for i := range repositories {
+		work <- i
+	}
+	close(work)
+	wg.Wait()
+	repo := name("team7/app7")
+	first := must[ManifestDetail](b)(s.Detail(b.Context(), repo, oci.Reference{Tag: tag("1.7.0")}))
+	run := func(what string, f func() error) {
+		b.Run(what, func(b *testing.B) {
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	ctx := b.Context()
+	run("Summaries", func() error { _, err := s.Summaries(ctx, time.Time{}); return err })
+	run("Summaries/pulls", func() error { _, err := s.Summaries(ctx, time.Now().Add(-summaryDays*day)); return err })
+	run("Summary", func() error { _, err := s.Summary(ctx, repo); return err })
+	for _, order := range slices.Sorted(maps.Keys(tagOrders)) {
+		run("TagPage/"+order, func() error {
+			_, err := s.TagPage(ctx, repo, TagQuery{Sort: TagSort{order}, N: tags})
+			return err
+		})
+	}
+	run("TagPage/match", func() error { _, err := s.TagPage(ctx, repo, TagQuery{Match: "1.2*", N: tags}); return err })
+	run("ManifestPage", func() error { _, _, _, err := s.ManifestPage(ctx, repo, ShowUntagged, "", 50); return err })
+	run("Detail", func() error { _, err := s.Detail(ctx, repo, oci.Reference{Digest: first.Digest}); return err })
+	run("ReferrerTree", func() error { _, _, err := s.ReferrerTree(ctx, repo, first.Digest, 100); return err })
+	run("EffectsOf", func() error { _, err := s.EffectsOf(ctx, repo, oci.Reference{Tag: tag("1.7.0")}); return err })
+	run("RemovedTags", func() error { _, err := s.RemovedTags(ctx, repo, 20); return err })
+	for _, text := range []string{"1.7.0", "7", "nothing"} {
+		run("FindTags/"+text, func() error { _, _, err := s.FindTags(ctx, text, seen, 20); return err })
+	}
+	none := func(oci.Name) bool { return false }
+	run("FindTags/hidden", func() error { _, _, err := s.FindTags(ctx, "1", none, 20); return err })
+	run("FindDigests", func() error { _, _, err := s.FindDigests(ctx, first.Digest.Encoded()[:8], seen, 20); return err })
+	for _, text := range []string{"org.opencontainers.image.revision", "org.opencontainers.image.version=team7/app7-7", "team7/app7-7", "nothing"} {
+		run("FindLabels/"+text, func() error { _, _, err := s.FindLabels(ctx, text, seen, 20); return err })
+	}
+	run("FindLabels/hidden", func() error { _, _, err := s.FindLabels(ctx, "team", none, 20); return err })
+	run("BiggestBlobs", func() error { _, err := s.BiggestBlobs(ctx, seen, 20); return err })
+}
+
+// fillRepository puts images that differ in their annotations.
+func fillRepository(b *testing.B, s *Store, repo string, config digest.Digest, tags int) {
+	if err := s.MountBlob(context.WithoutCancel(b.Context()), name("base"), name(repo), config); err != nil {
+		b.Error(err)
+		return
+	}
+	for i := range tags {
+		extra := fmt.Sprintf(`,"annotations":{"org.opencontainers.image.version":"%s-%d","org.opencontainers.image.revision":%q,"org.opencontainers.image.vendor":"us"}`,
+			repo, i, sum(fmt.Append(nil, repo, i)).Encoded()[:40])
+		putAs(b, s, repo, imageType, realImage(config, extra), fmt.Sprintf("1.%d.0", i))
 	}
 }

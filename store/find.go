@@ -63,7 +63,8 @@ type TagHit struct {
 
 // FindTags returns at most n tags in visible repositories that have text in their name, in either case: first those that are
 // it, then those that begin with it. Tags that belong to a digest (oci.Subject) are left out. more tells that there are
-// others. It takes one statement, which reads an index of all names unless enough is found before.
+// others among the first 5000 that anybody may see. It takes one statement, which reads an index of all names unless enough
+// is found before.
 func (s *Store) FindTags(ctx context.Context, text string, visible func(oci.Name) bool, n int) (hits []TagHit, more bool, err error) {
 	if text == "" || len(text) > oci.TagMax {
 		return nil, false, nil
@@ -85,7 +86,7 @@ func (s *Store) FindTags(ctx context.Context, text string, visible func(oci.Name
 			SELECT repository, name FROM tags INDEXED BY tags_name WHERE name LIKE ?2 ESCAPE '\' AND name NOT LIKE ?3 ESCAPE '\') h
 		CROSS JOIN tags t ON t.repository = h.repository AND t.name = h.name CROSS JOIN repositories r ON r.id = t.repository
 		CROSS JOIN manifests m ON m.id = t.manifest CROSS JOIN digests d ON d.id = m.digest LEFT JOIN manifest_facts f ON f.manifest = m.id
-		WHERE NOT `+isSubjectTag, text, "%"+escapeLike(text)+"%", escapeLike(text)+"%")
+		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, "%"+escapeLike(text)+"%", escapeLike(text)+"%", findRows)
 }
 
 func escapeLike(s string) string {
@@ -167,7 +168,7 @@ const labelsScan = 20_000
 
 // FindLabels returns at most n manifests of visible repositories that have a label or annotation with the key text, with
 // text as key=value, of which the value may go on, or with text in its value; each once, and letters in either case. more
-// tells that there are others.
+// tells that there are others among those it looks at.
 //
 // It takes one statement. Keys are found by an index; for parts of values it reads the newest 20 000 distinct texts, of which
 // there are fewer than manifests, and it looks at 5000 manifests. Of a manifest the first 64 labels can be found, by the

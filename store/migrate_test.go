@@ -74,5 +74,10 @@ func TestMigrate(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, fileDB+".before-2")); err != nil {
 		t.Errorf("copy of the old database: %v", err)
 	}
+	<-s.describes.done
+	v, err := s.Summary(t.Context(), name("a"))
+	if err != nil || v.PushedAt.Unix() != 1 || v.Tags != 1 || v.Kind != oci.KindAny || v.Facts.PullSize != int64(len(manifest)+2) {
+		t.Errorf("summary of what an older version put: %+v, %v", v, err)
+	}
 	// The counters were made from what was there: check, which runs after the test, compares them with the rows.
 }
