@@ -19,9 +19,10 @@ var functions = template.FuncMap{
 	"size": size, "sizes": sizes, "bytes": func(n int64) string { return humanize.Comma(n) + " bytes" },
 	"count": humanize.Comma, "plural": plural, "plural64": func(n int, one, many string) string { return plural(int64(n), one, many) },
 	"add": func(a, b int) int { return a + b }, "add64": func(a int64, b int) int64 { return a + int64(b) }, "neg": func(n int) int { return -n },
-	"moment": newMoment, "day": func(t time.Time) string { return t.Local().Format("2 Jan 2006") }, "days": days,
-	"round": func(d time.Duration) string { return d.Round(time.Millisecond).String() },
-	"short": shortDigest, "text": func(v any) string { return fmt.Sprint(v) }, "json": jsonText,
+	"moment": newMoment, "day": func(t time.Time) string { return t.Local().Format("2 Jan 2006") }, "days": days, "until": untilText,
+	"planView": func(lines []PlanLine, now time.Time) planView { return planView{lines, now} },
+	"round":    func(d time.Duration) string { return d.Round(time.Millisecond).String() },
+	"short":    shortDigest, "text": func(v any) string { return fmt.Sprint(v) }, "json": jsonText,
 	"repositoryPath": repositoryPath, "tagPath": tagPath, "digestPath": digestPath, "blobPath": blobPath,
 	"join": strings.Join, "safeURL": webURL, "head": func(all []string, n int) []string { return all[:min(len(all), n)] },
 	"platforms": shortPlatforms, "kind": func(k oci.ArtifactKind) string { return kindText(string(k)) },
@@ -34,6 +35,20 @@ var functions = template.FuncMap{
 		}
 		return flag
 	},
+}
+
+// A planView is a part of a plan, as it is shown now.
+type planView struct {
+	Lines []PlanLine
+	Now   time.Time
+}
+
+// untilText returns a day, with the time if that is soon.
+func untilText(t, now time.Time) string {
+	if t.Sub(now) < 48*time.Hour {
+		return t.Local().Format("2 Jan 2006 15:04")
+	}
+	return t.Local().Format("2 Jan 2006")
 }
 
 // kindText returns kinds of artifacts in the words of the pages.

@@ -78,6 +78,9 @@ type Plan struct {
 	Fingerprint string // of a removal
 }
 
+// Goes reports whether anything would be removed.
+func (p Plan) Goes() bool { return p.Tags+p.Manifests+p.Blobs > 0 }
+
 // A PlanLine is one thing of a plan, as `cubby gc --dry-run` prints it.
 type PlanLine struct {
 	Remove     bool   // else it is kept
