@@ -14,6 +14,9 @@ import (
 // errRunning says that one collection at a time is enough.
 var errRunning = errors.New("a collection that was started here is still under way")
 
+// errWaiting says that a collection that runs must end first.
+var errWaiting = errors.New("a collection runs at the moment; load this page again when it is done")
+
 // A collection is the one that somebody started in a page, which goes on after the request that began it.
 type collection struct {
 	mu      sync.Mutex
@@ -43,9 +46,14 @@ const runsShown = 30
 // collectPage shows what a collection would do now. It is the plan that the collection goes by.
 func (h *Handler) collectPage(w http.ResponseWriter, r *request) error {
 	d := collectData{Now: r.URL.Query().Get("now") == "1"}
+	h.run.mu.Lock()
+	d.Running = h.run.running
+	h.run.mu.Unlock()
 	var err error
-	d.Plan, err = h.Collector.Plan(r.Context(), d.Now)
-	if errors.Is(err, ErrRefused) {
+	if !d.Running {
+		d.Plan, err = h.plan(r, d.Now)
+	}
+	if errors.Is(err, ErrRefused) || errors.Is(err, errWaiting) {
 		d.Problem, err = sentence(err), nil
 	}
 	if err != nil {
@@ -58,12 +66,31 @@ func (h *Handler) collectPage(w http.ResponseWriter, r *request) error {
 	if h.Every > 0 && len(d.Runs) > 0 {
 		d.Next = d.Runs[0].StartedAt.Add(h.Every)
 	}
-	h.run.mu.Lock()
-	d.Running = h.run.running
-	h.run.mu.Unlock()
 	v := h.view(w, r, "Collection", &d)
 	v.Section = "storage"
 	return h.render(w, r, http.StatusOK, "collect", v)
+}
+
+// planWait is how long a page waits for another collection to end before it plans one.
+const planWait = 5 * time.Second
+
+func (h *Handler) plan(r *request, now bool) (p Plan, err error) {
+	err = h.unlessWaiting(r, func(ctx context.Context) (err error) {
+		p, err = h.Collector.Plan(ctx, now)
+		return err
+	})
+	return p, err
+}
+
+// unlessWaiting runs what has to wait while a collection runs, which may be for minutes.
+func (h *Handler) unlessWaiting(r *request, run func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(r.Context(), planWait)
+	defer cancel()
+	err := run(ctx)
+	if errors.Is(err, context.DeadlineExceeded) && r.Context().Err() == nil {
+		return errWaiting
+	}
+	return err
 }
 
 // collect starts a collection and leads to the page that tells how it goes.
@@ -95,6 +122,7 @@ func (h *Handler) start(now bool, by store.Actor) error {
 		})
 		h.run.mu.Lock()
 		defer h.run.mu.Unlock()
+		h.forgetKept()
 		h.run.running, h.run.plan, h.run.err, h.run.took = false, plan, err, h.now().Sub(h.run.started)
 	})
 	return nil

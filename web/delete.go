@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -204,7 +205,11 @@ func (h *Handler) deleteRepositoryPage(w http.ResponseWriter, r *request) error 
 	if _, err := h.Store.RepositoryUse(r.Context(), r.route.name); err != nil {
 		return err
 	}
-	plan, err := h.Collector.PlanRemoval(r.Context(), r.route.name)
+	var plan Plan
+	err := h.unlessWaiting(r, func(ctx context.Context) (err error) {
+		plan, err = h.Collector.PlanRemoval(ctx, r.route.name)
+		return err
+	})
 	if err != nil {
 		return err
 	}

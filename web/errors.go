@@ -38,6 +38,7 @@ var table = []struct {
 	{store.ErrReadOnly, http.StatusConflict, "Nothing can be changed"},
 	{ErrPlanChanged, http.StatusConflict, "It has changed meanwhile"},
 	{ErrRefused, http.StatusConflict, "Refused"},
+	{errWaiting, http.StatusConflict, "A collection runs"},
 	{errRunning, http.StatusConflict, "A collection runs already"},
 	{auth.ErrUnauthorized, http.StatusUnauthorized, "Log in"},
 	{auth.ErrCredentials, http.StatusUnauthorized, "Log in"},

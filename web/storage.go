@@ -26,6 +26,7 @@ type storageData struct {
 	Growth       *growth
 	Last         *store.CollectionRun
 	Next         time.Time
+	Kept         keptView
 }
 
 // A share is a part of what is stored.
@@ -71,6 +72,7 @@ func (h *Handler) totals(r *request, d *storageData) (err error) {
 		return err
 	}
 	d.Free, d.Volume = h.Store.Space()
+	d.Kept = h.whatIsKept(r.Context())
 	d.Uploads, d.UploadBytes = h.Store.OpenUploads()
 	days, err := h.Store.DiskDays(r.Context(), growthDays)
 	if err != nil {

@@ -102,6 +102,7 @@ type Handler struct {
 
 	warnings warnings
 	run      collection
+	kept     kept
 	working  sync.WaitGroup
 	stop     context.CancelFunc
 	ctx      context.Context // of what goes on after its request
@@ -236,7 +237,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) error {
 			return fmt.Errorf("%w: %w", errForm, err)
 		}
 	}
-	return p(h, w, r)
+	err = p(h, w, r)
+	if r.Method == http.MethodPost {
+		h.forgetKept()
+	}
+	return err
 }
 
 // formMax bounds the bytes of a form: the names of some hundred tags.
