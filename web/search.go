@@ -18,7 +18,7 @@ type searchData struct {
 	Repositories []store.RepositorySummary
 	Tags         []store.TagHit
 	Digests      []store.DigestHit
-	Labels       []store.LabelHit
+	Labels       []labelItem
 	More         map[string]bool // kinds of which there are more
 	Looked       bool
 }
@@ -75,8 +75,47 @@ func (h *Handler) search(r *request, q string, d *searchData) (err error) {
 	if d.Tags, d.More["tags"], err = h.Store.FindTags(ctx, tagPart(q), r.who.Sees, searchRows); err != nil {
 		return err
 	}
-	d.Labels, d.More["labels"], err = h.Store.FindLabels(ctx, q, r.who.Sees, searchRows)
-	return err
+	labels, more, err := h.Store.FindLabels(ctx, q, r.who.Sees, labelHits)
+	if err != nil {
+		return err
+	}
+	d.Labels, d.More["labels"] = groupLabels(labels), more
+	if len(d.Labels) > searchRows {
+		d.Labels, d.More["labels"] = d.Labels[:searchRows], true
+	}
+	return nil
+}
+
+// A labelItem is a label that manifests of a repository have, with one of them.
+type labelItem struct {
+	store.LabelHit
+	Others int
+}
+
+// labelHits is how many manifests are looked at for their labels: those of a repository are shown as one.
+const labelHits = 10 * searchRows
+
+// groupLabels puts the hits of the same label in the same repository together, named by one with a tag if there is any.
+func groupLabels(hits []store.LabelHit) (items []labelItem) {
+	type key struct {
+		name       oci.Name
+		key, value string
+	}
+	at := make(map[key]int)
+	for _, hit := range hits {
+		k := key{hit.Repository, hit.Key, hit.Value}
+		i, ok := at[k]
+		switch {
+		case !ok:
+			at[k] = len(items)
+			items = append(items, labelItem{LabelHit: hit})
+			continue
+		case items[i].Tag == "" && hit.Tag != "":
+			items[i].LabelHit = hit
+		}
+		items[i].Others++
+	}
+	return items
 }
 
 // tagPart returns what stands behind the repository in a reference, else all of it.
