@@ -14,13 +14,20 @@ import (
 func TestReferrerTree(t *testing.T) {
 	s := newShelf(t)
 	child := s.image("a", "amd64", "1")
-	index := s.index("a", []string{"1"}, child.String())
+	// An entry may refer to the manifest beside it; it is no referrer of the index.
+	beside := s.artifact("a", "x/beside", "x/y", subjectOf(child))
+	index := s.index("a", []string{"1"}, child.String(), beside.String())
 	sbom := s.artifact("a", spdxType, "x/y", subjectOf(index)+`,"annotations":{"k":"v"}`)
 	ofChild := s.artifact("a", spdxType, "x/z", subjectOf(child))
 	ofSBOM := s.artifact("a", "application/vnd.cncf.notary.signature", "x/y", subjectOf(sbom))
 	signature := s.artifact("a", "", sigType, "", cosignTag(index, ".sig"))
 	listed := s.artifact("a", "x/listed", "x/y", "")
-	s.index("a", []string{cosignTag(child, "")}, listed.String())
+	// What has a subject of its own is not attached by the list: neither here nor in Detail.
+	other := s.artifact("a", "x/other", "x/y", subjectOf(sum([]byte("other"))))
+	s.index("a", []string{cosignTag(child, "")}, listed.String(), other.String())
+	if v := must[ManifestDetail](t)(s.Detail(t.Context(), name("a"), oci.Reference{Digest: child})); len(v.Referrers) != 3 {
+		t.Errorf("referrers %+v", v.Referrers)
+	}
 	s.artifact("b", spdxType, "x/y", subjectOf(index)) // elsewhere
 
 	var rows []ReferrerRow
@@ -84,6 +91,9 @@ func TestEffects(t *testing.T) {
 	layer := pushed(t, s.Store, "a", "layer")
 	only, shared := s.image("a", "amd64", "only"), s.image("a", "amd64", "shared")
 	index := s.index("a", []string{"1", "alias"}, only.String(), shared.String())
+	stays := s.image("a", "ppc64le", "stays", "stays")
+	held := s.artifact("a", "x/held", "x/held", subjectOf(stays)) // as its referrer
+	holds := s.index("a", []string{"holds"}, held.String())
 	outer := s.index("a", []string{"other"}, shared.String())
 	sbom := s.artifact("a", spdxType, "x/y", subjectOf(index))
 	nested := s.artifact("a", "application/vnd.cncf.notary.signature", "x/y", subjectOf(sbom))
@@ -102,6 +112,7 @@ func TestEffects(t *testing.T) {
 		{oci.Reference{Tag: tag("1")}, []string{"alias"}, 0, 2, size("a", index, only, sbom, nested) + config("amd64", "only")},
 		{oci.Reference{Digest: index}, []string{"1", "alias"}, 0, 2, size("a", index, only, sbom, nested) + config("amd64", "only")},
 		{oci.Reference{Tag: tag("other")}, nil, 0, 0, size("a", outer)},
+		{oci.Reference{Tag: tag("holds")}, nil, 0, 0, size("a", holds)},
 		{oci.Reference{Tag: tag("kept")}, nil, 0, 0, size("a", tagged)},
 		{oci.Reference{Tag: tag("e")}, nil, 0, 0, size("a", elsewhere)},
 		{oci.Reference{Digest: shared}, nil, 2, 0, size("a", shared) + config("amd64", "shared")},
@@ -114,7 +125,7 @@ func TestEffects(t *testing.T) {
 		})
 	}
 	// With the rest gone, the last one frees the layer too.
-	for _, dgst := range []digest.Digest{index, only, outer, elsewhere} {
+	for _, dgst := range []digest.Digest{index, only, outer, elsewhere, stays} {
 		if err := s.DeleteManifest(t.Context(), name("a"), dgst, Condition{}, Actor{}); err != nil {
 			t.Fatal(err)
 		}

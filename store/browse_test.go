@@ -332,7 +332,7 @@ func TestTagRow(t *testing.T) {
 
 func TestRemovedTags(t *testing.T) {
 	s := newShelf(t)
-	one, two := s.image("a", "amd64", "1", "kept", "gone", "back", "twice"), s.image("a", "amd64", "2", "deleted", "twice")
+	one, two := s.image("a", "amd64", "1", "kept", "gone", "gone2", "back", "twice"), s.image("a", "amd64", "2", "deleted", "twice")
 	remove := func(v string) {
 		t.Helper()
 		s.later()
@@ -346,16 +346,20 @@ func TestRemovedTags(t *testing.T) {
 	s.image("a", "amd64", "1", "back")
 	s.image("a", "amd64", "1", "twice")
 	remove("twice")
+	// Removed twice from the same manifest, it is there once.
+	remove("gone2")
+	s.image("a", "amd64", "1", "gone2")
+	remove("gone2")
 	if err := s.DeleteManifest(t.Context(), name("a"), two, Condition{}, Actor{}); err != nil {
 		t.Fatal(err)
 	}
 	s.statements("RemovedTags", 1, func() {
 		got := must[[]RemovedTag](t)(s.RemovedTags(t.Context(), name("a"), 5))
-		if len(got) != 2 || got[0].Tag != "twice" || got[0].Digest != one || got[1].Tag != "gone" || got[1].Digest != one || got[1].Who != "me" || got[1].At.IsZero() {
+		if len(got) != 3 || got[0].Tag != "gone2" || got[1].Tag != "twice" || got[1].Digest != one || got[2].Tag != "gone" || got[2].Who != "me" || got[2].At.IsZero() {
 			t.Errorf("removed %+v", got)
 		}
 	})
-	if got := must[[]RemovedTag](t)(s.RemovedTags(t.Context(), name("a"), 1)); len(got) != 1 || got[0].Tag != "twice" {
+	if got := must[[]RemovedTag](t)(s.RemovedTags(t.Context(), name("a"), 1)); len(got) != 1 || got[0].Tag != "gone2" {
 		t.Errorf("the last removed: %+v", got)
 	}
 }

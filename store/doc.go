@@ -46,6 +46,13 @@
 // count. Whoever was told "this blob is here" can put a manifest naming it for at least half of Lease: keep_until holds
 // the blob while refs is zero.
 //
+// # What pages show
+//
+// What a manifest is (manifest_facts), its labels, the order of tags and the sums of a repository are written in the
+// transactions that change them, so that no page computes them; the config of an image is read before its manifest's
+// transaction. They decide nothing: a manifest that is not described is served as any other. What older versions have put
+// is described in the background (facts.go).
+//
 // # Limitations
 //
 // The modification of files below blobs/ by anyone else is found by Check only. Network file systems are refused on

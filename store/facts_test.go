@@ -195,6 +195,34 @@ func TestDescribeInBackground(t *testing.T) {
 	}
 }
 
+// TestDescribeNewestTag: described in the order of their ids, manifests leave the repository the kind of its newest tag.
+func TestDescribeNewestTag(t *testing.T) {
+	dir := t.TempDir()
+	o := testingOptions(dir)
+	c := newClock(s0)
+	o.Now = c.Now
+	s := open(t, o)
+	chart := fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"application/vnd.cncf.helm.config.v1+json","digest":%q,"size":1},"layers":[]}`, sum([]byte("h")))
+	image := realImage(pushed(t, s, "b", configOf("amd64", "1")), "")
+	pushed(t, s, "a", configOf("amd64", "1"))
+	for _, v := range []struct {
+		repo, tag string
+		raw       []byte
+	}{{"a", "1", chart}, {"a", "2", image}, {"b", "1", image}, {"b", "2", chart}, {"a", "1", chart}, {"b", "1", image}} {
+		c.set(c.now.Add(time.Minute))
+		putAs(t, s, v.repo, imageType, v.raw, v.tag)
+	}
+	shut(t, s)
+	forget(t, dir)
+	s = open(t, o)
+	<-s.describes.done
+	for repo, want := range map[string]oci.ArtifactKind{"a": oci.KindChart, "b": oci.KindContainer} {
+		if v, err := s.Summary(t.Context(), name(repo)); err != nil || v.Kind != want {
+			t.Errorf("%s is of kind %q, want %q (%v)", repo, v.Kind, want, err)
+		}
+	}
+}
+
 // TestDescribeLaterRaces: what was read before a manifest was put again is not stored for it.
 func TestDescribeLaterRaces(t *testing.T) {
 	s := open(t, testingOptions(t.TempDir()))

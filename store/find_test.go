@@ -114,8 +114,7 @@ func TestFindDigests(t *testing.T) {
 		}
 	}
 	s.statements("FindDigests", 1, func() { find(dgst.Encoded(), "", 5) })
-	var plan []string
-	plan = must[[]string](t)(collect(t.Context(), s.db, func(r row) (string, error) {
+	plan := must[[]string](t)(collect(t.Context(), s.db, func(r row) (string, error) {
 		var id, parent, unused int
 		var detail string
 		return detail, r.Scan(&id, &parent, &unused, &detail)

@@ -27,11 +27,6 @@ const (
 	KindAny         ArtifactKind = "artifact"    // anything else
 )
 
-// IsAttached reports whether artifacts of the kind say something about another one, or only help to make one.
-func (k ArtifactKind) IsAttached() bool {
-	return k == KindSignature || k == KindSBOM || k == KindAttestation || k == KindCache
-}
-
 // What a manifest can tell about its subject.
 const (
 	ProvidesSignature   = "signature"
