@@ -88,9 +88,6 @@ const (
 	toto     = "application/vnd.in-toto+json"
 )
 
-// seen is visible for all.
-func seen(oci.Name) bool { return true }
-
 // statements fails the test when f takes more than max statements.
 func (s *shelf) statements(what string, limit int64, f func()) {
 	s.t.Helper()
@@ -415,16 +412,16 @@ func BenchmarkBrowse(b *testing.B) {
 	run("EffectsOf", func() error { _, err := s.EffectsOf(ctx, repo, oci.Reference{Tag: tag("1.7.0")}); return err })
 	run("RemovedTags", func() error { _, err := s.RemovedTags(ctx, repo, 20); return err })
 	for _, text := range []string{"1.7.0", "7", "nothing"} {
-		run("FindTags/"+text, func() error { _, _, err := s.FindTags(ctx, text, seen, 20); return err })
+		run("FindTags/"+text, func() error { _, _, err := s.FindTags(ctx, text, nil, 20); return err })
 	}
-	none := func(oci.Name) bool { return false }
+	none := Among{name("nowhere")}
 	run("FindTags/hidden", func() error { _, _, err := s.FindTags(ctx, "1", none, 20); return err })
-	run("FindDigests", func() error { _, _, err := s.FindDigests(ctx, first.Digest.Encoded()[:8], seen, 20); return err })
+	run("FindDigests", func() error { _, _, err := s.FindDigests(ctx, first.Digest.Encoded()[:8], nil, 20); return err })
 	for _, text := range []string{"org.opencontainers.image.revision", "org.opencontainers.image.version=team7/app7-7", "team7/app7-7", "nothing"} {
-		run("FindLabels/"+text, func() error { _, _, err := s.FindLabels(ctx, text, seen, 20); return err })
+		run("FindLabels/"+text, func() error { _, _, err := s.FindLabels(ctx, text, nil, 20); return err })
 	}
 	run("FindLabels/hidden", func() error { _, _, err := s.FindLabels(ctx, "team", none, 20); return err })
-	run("BiggestBlobs", func() error { _, err := s.BiggestBlobs(ctx, seen, 20); return err })
+	run("BiggestBlobs", func() error { _, err := s.BiggestBlobs(ctx, nil, 20); return err })
 }
 
 // fillRepository puts images that differ in their annotations.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"cubby/store/oci"
@@ -12,12 +13,29 @@ import (
 const (
 	// findMax bounds a text that is searched for, in bytes.
 	findMax = 2 * labelText
-	// findRows bounds the rows that a search looks at after the index has found them: those who may see little must not
-	// make it read everything.
+	// findRows bounds the rows that a search looks at after an index has found them, of those that may be seen.
 	findRows = 5000
 )
 
-// find reads rows until there are more than n that may be seen. keep says whether a hit counts.
+// An Among is the repositories that a search is about; nil is all of them.
+type Among []oci.Name
+
+// list returns the argument of amongRepositories.
+func (a Among) list() any {
+	if a == nil {
+		return nil
+	}
+	list, err := json.Marshal(texts(a))
+	if err != nil {
+		return "[]" // never: they are strings
+	}
+	return string(list)
+}
+
+// amongRepositories holds for a repository of the list ?9. SQLite reads the list once.
+const amongRepositories = ` (?9 IS NULL OR repository IN (SELECT ar.id FROM json_each(?9) j CROSS JOIN repositories ar ON ar.name = j.value))`
+
+// find reads rows until there are more than n. keep says whether a hit counts; nil: all do.
 func find[T any](ctx context.Context, s *Store, n int, scan func(row) (T, error), keep func(T) bool, query string, args ...any) (all []T, more bool, err error) {
 	rows, err := s.db.query(ctx, query, args...)
 	if err != nil {
@@ -29,7 +47,7 @@ func find[T any](ctx context.Context, s *Store, n int, scan func(row) (T, error)
 		if err != nil {
 			return nil, false, err
 		}
-		if !keep(v) {
+		if keep != nil && !keep(v) {
 			continue
 		}
 		if len(all) == n {
@@ -40,19 +58,6 @@ func find[T any](ctx context.Context, s *Store, n int, scan func(row) (T, error)
 	return all, false, rows.Err()
 }
 
-// seeing returns what asks visible once for each repository.
-func seeing(visible func(oci.Name) bool) func(oci.Name) bool {
-	known := make(map[oci.Name]bool)
-	return func(name oci.Name) bool {
-		v, ok := known[name]
-		if !ok {
-			v = visible(name)
-			known[name] = v
-		}
-		return v
-	}
-}
-
 // A TagHit is a tag that was found.
 type TagHit struct {
 	Repository oci.Name
@@ -61,15 +66,13 @@ type TagHit struct {
 	Kind       oci.ArtifactKind // "" when not known yet
 }
 
-// FindTags returns at most n tags in visible repositories that have text in their name, in either case: first those that are
+// FindTags returns at most n tags of some repositories that have text in their name, in either case: first those that are
 // it, then those that begin with it. Tags that belong to a digest (oci.Subject) are left out. more tells that there are
-// others among the first 5000 that anybody may see. It takes one statement, which reads an index of all names unless enough
-// is found before.
-func (s *Store) FindTags(ctx context.Context, text string, visible func(oci.Name) bool, n int) (hits []TagHit, more bool, err error) {
+// others. It takes one statement, which reads an index of all names unless enough is found before.
+func (s *Store) FindTags(ctx context.Context, text string, among Among, n int) (hits []TagHit, more bool, err error) {
 	if text == "" || len(text) > oci.TagMax {
 		return nil, false, nil
 	}
-	visible = seeing(visible)
 	text = strings.ToLower(text)
 	return find(ctx, s, n, func(r row) (h TagHit, err error) {
 		var name string
@@ -78,15 +81,15 @@ func (s *Store) FindTags(ctx context.Context, text string, visible func(oci.Name
 		}
 		h.Repository, err = oci.ParseName(name)
 		return h, err
-	}, func(h TagHit) bool { return visible(h.Repository) }, `SELECT r.name, t.name, d.digest, COALESCE(f.kind, '') FROM (
-			SELECT repository, name FROM tags WHERE name = ?1 COLLATE NOCASE
+	}, nil, `SELECT r.name, t.name, d.digest, COALESCE(f.kind, '') FROM (
+			SELECT repository, name FROM tags WHERE name = ?1 COLLATE NOCASE AND`+amongRepositories+`
 			UNION ALL
-			SELECT repository, name FROM tags WHERE name > ?1 COLLATE NOCASE AND name < ?1 || char(127) COLLATE NOCASE
+			SELECT repository, name FROM tags WHERE name > ?1 COLLATE NOCASE AND name < ?1 || char(127) COLLATE NOCASE AND`+amongRepositories+`
 			UNION ALL
-			SELECT repository, name FROM tags INDEXED BY tags_name WHERE name LIKE ?2 ESCAPE '\' AND name NOT LIKE ?3 ESCAPE '\') h
+			SELECT repository, name FROM tags INDEXED BY tags_name WHERE name LIKE ?2 ESCAPE '\' AND name NOT LIKE ?3 ESCAPE '\' AND`+amongRepositories+`) h
 		CROSS JOIN tags t ON t.repository = h.repository AND t.name = h.name CROSS JOIN repositories r ON r.id = t.repository
 		CROSS JOIN manifests m ON m.id = t.manifest CROSS JOIN digests d ON d.id = m.digest LEFT JOIN manifest_facts f ON f.manifest = m.id
-		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, "%"+escapeLike(text)+"%", escapeLike(text)+"%", findRows)
+		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, "%"+escapeLike(text)+"%", escapeLike(text)+"%", findRows, nil, nil, nil, nil, among.list())
 }
 
 func escapeLike(s string) string {
@@ -106,15 +109,14 @@ type DigestHit struct {
 // digestFindMin is how many characters of a digest's hexadecimal part are searched for at least.
 const digestFindMin = 6
 
-// FindDigests returns at most n manifests, and then blobs, of visible repositories whose digest begins with prefix: at least
+// FindDigests returns at most n manifests, and then blobs, of some repositories whose digest begins with prefix: at least
 // six hexadecimal digits, with the algorithm before it or for both. Anything else finds nothing. more tells that there are
 // others. It takes one statement, by the index of digests, and looks at 5000 manifests and as many blobs.
-func (s *Store) FindDigests(ctx context.Context, prefix string, visible func(oci.Name) bool, n int) (hits []DigestHit, more bool, err error) {
+func (s *Store) FindDigests(ctx context.Context, prefix string, among Among, n int) (hits []DigestHit, more bool, err error) {
 	first, second, ok := digestPrefixes(prefix)
 	if !ok {
 		return nil, false, nil
 	}
-	visible = seeing(visible)
 	return find(ctx, s, n, func(r row) (h DigestHit, err error) {
 		var name string
 		if err := r.Scan(&name, &h.Digest, &h.Manifest, &h.Kind, &h.Size, &h.Tag); err != nil {
@@ -122,16 +124,16 @@ func (s *Store) FindDigests(ctx context.Context, prefix string, visible func(oci
 		}
 		h.Repository, err = oci.ParseName(name)
 		return h, err
-	}, func(h DigestHit) bool { return visible(h.Repository) }, `SELECT r.name, h.digest, h.manifest, h.kind, h.size, h.tag FROM (
+	}, nil, `SELECT r.name, h.digest, h.manifest, h.kind, h.size, h.tag FROM (
 			SELECT * FROM (SELECT m.repository, d.digest, 1 AS manifest, COALESCE(f.kind, '') AS kind, m.size,
 				COALESCE((SELECT name FROM tags WHERE manifest = m.id ORDER BY name LIMIT 1), '') AS tag
 			FROM digests d CROSS JOIN manifests m ON m.digest = d.id LEFT JOIN manifest_facts f ON f.manifest = m.id
-			WHERE d.digest >= ?1 AND d.digest < ?1 || 'g' OR d.digest >= ?2 AND d.digest < ?2 || 'g' LIMIT ?3)
+			WHERE (d.digest >= ?1 AND d.digest < ?1 || 'g' OR d.digest >= ?2 AND d.digest < ?2 || 'g') AND`+amongRepositories+` LIMIT ?3)
 			UNION ALL
 			SELECT * FROM (SELECT rb.repository, d.digest, 0, '', b.size, '' FROM digests d CROSS JOIN blobs b ON b.digest = d.id
 			CROSS JOIN repository_blobs rb ON rb.blob = b.digest
-			WHERE d.digest >= ?1 AND d.digest < ?1 || 'g' OR d.digest >= ?2 AND d.digest < ?2 || 'g' LIMIT ?3)) h
-		CROSS JOIN repositories r ON r.id = h.repository`, first, second, findRows)
+			WHERE (d.digest >= ?1 AND d.digest < ?1 || 'g' OR d.digest >= ?2 AND d.digest < ?2 || 'g') AND`+amongRepositories+` LIMIT ?3)) h
+		CROSS JOIN repositories r ON r.id = h.repository`, first, second, findRows, nil, nil, nil, nil, nil, among.list())
 }
 
 // digestPrefixes returns with which texts a digest may begin.
@@ -166,18 +168,17 @@ type LabelHit struct {
 // labelsScan bounds the texts that are searched for a part of a value: the newest ones.
 const labelsScan = 20_000
 
-// FindLabels returns at most n manifests of visible repositories that have a label or annotation with the key text, with
+// FindLabels returns at most n manifests of some repositories that have a label or annotation with the key text, with
 // text as key=value, of which the value may go on, or with text in its value; each once, and letters in either case. more
 // tells that there are others among those it looks at.
 //
 // It takes one statement. Keys are found by an index; for parts of values it reads the newest 20 000 distinct texts, of which
 // there are fewer than manifests, and it looks at 5000 manifests. Of a manifest the first 64 labels can be found, by the
 // first 256 bytes.
-func (s *Store) FindLabels(ctx context.Context, text string, visible func(oci.Name) bool, n int) (hits []LabelHit, more bool, err error) {
+func (s *Store) FindLabels(ctx context.Context, text string, among Among, n int) (hits []LabelHit, more bool, err error) {
 	if text == "" || len(text) > findMax {
 		return nil, false, nil
 	}
-	visible = seeing(visible)
 	key, value, _ := strings.Cut(text, "=")
 	seen := make(map[int64]bool)
 	return find(ctx, s, n, func(r row) (h LabelHit, err error) {
@@ -188,7 +189,7 @@ func (s *Store) FindLabels(ctx context.Context, text string, visible func(oci.Na
 		h.Repository, err = oci.ParseName(name)
 		return h, err
 	}, func(h LabelHit) bool {
-		keep := !seen[h.manifest] && visible(h.Repository)
+		keep := !seen[h.manifest]
 		seen[h.manifest] = true
 		return keep
 	}, `SELECT m.id, r.name, d.digest, COALESCE((SELECT name FROM tags WHERE manifest = m.id ORDER BY name LIMIT 1), ''), l.key, l.value FROM (
@@ -196,11 +197,12 @@ func (s *Store) FindLabels(ctx context.Context, text string, visible func(oci.Na
 			UNION ALL
 			SELECT id FROM (SELECT id, value FROM labels ORDER BY id DESC LIMIT ?4) WHERE value LIKE ?3 ESCAPE '\') h
 		CROSS JOIN labels l ON l.id = h.id CROSS JOIN manifest_labels ml ON ml.label = l.id CROSS JOIN manifests m ON m.id = ml.manifest
-		CROSS JOIN digests d ON d.id = m.digest CROSS JOIN repositories r ON r.id = m.repository LIMIT ?5`,
-		key, value, "%"+escapeLike(text)+"%", labelsScan, findRows)
+		CROSS JOIN digests d ON d.id = m.digest CROSS JOIN repositories r ON r.id = m.repository
+		WHERE`+amongRepositories+` LIMIT ?5`,
+		key, value, "%"+escapeLike(text)+"%", labelsScan, findRows, nil, nil, nil, among.list())
 }
 
-// A BigBlob is a blob and who has it, as far as may be seen.
+// A BigBlob is a blob, and which of the repositories that were asked for have it.
 type BigBlob struct {
 	Digest       digest.Digest
 	Size         int64      // bytes
@@ -208,13 +210,12 @@ type BigBlob struct {
 	Count        int64      // of repositories
 }
 
-// BiggestBlobs returns at most n blobs of visible repositories, the largest first. It takes one statement, which looks at
+// BiggestBlobs returns at most n blobs of some repositories, the largest first. It takes one statement, which looks at
 // 20 000 rows.
-func (s *Store) BiggestBlobs(ctx context.Context, visible func(oci.Name) bool, n int) ([]BigBlob, error) {
-	visible = seeing(visible)
+func (s *Store) BiggestBlobs(ctx context.Context, among Among, n int) ([]BigBlob, error) {
 	rows, err := s.db.query(ctx, `SELECT d.digest, b.size, r.name FROM blobs b INDEXED BY blobs_size CROSS JOIN digests d ON d.id = b.digest
 		CROSS JOIN repository_blobs rb ON rb.blob = b.digest CROSS JOIN repositories r ON r.id = rb.repository
-		ORDER BY b.size DESC, b.digest DESC LIMIT ?`, 4*findRows)
+		WHERE`+amongRepositories+` ORDER BY b.size DESC, b.digest DESC LIMIT ?1`, 4*findRows, nil, nil, nil, nil, nil, nil, nil, among.list())
 	if err != nil {
 		return nil, err
 	}
@@ -229,9 +230,6 @@ func (s *Store) BiggestBlobs(ctx context.Context, visible func(oci.Name) bool, n
 		name, err := oci.ParseName(text)
 		if err != nil {
 			return nil, err
-		}
-		if !visible(name) {
-			continue
 		}
 		if len(all) == 0 || all[len(all)-1].Digest != b.Digest {
 			if len(all) == n {

@@ -8,14 +8,21 @@ import (
 	"testing"
 	"time"
 
-	"cubby/store/oci"
-
 	"github.com/opencontainers/go-digest"
 )
 
-// unless hides one repository.
-func unless(hidden string) func(oci.Name) bool {
-	return func(name oci.Name) bool { return name.String() != hidden }
+// unless returns all repositories but one; "" is nobody's name.
+func (s *shelf) unless(hidden string) Among {
+	if hidden == "" {
+		return nil
+	}
+	among := Among{}
+	for _, v := range must[[]Repository](s.t)(s.Repositories(s.t.Context(), "", 1000)) {
+		if v.Name.String() != hidden {
+			among = append(among, v.Name)
+		}
+	}
+	return among
 }
 
 func TestFindTags(t *testing.T) {
@@ -42,9 +49,10 @@ func TestFindTags(t *testing.T) {
 	} {
 		var hits []TagHit
 		var more bool
+		among := s.unless(tt.hidden)
 		f := func() {
 			var err error
-			if hits, more, err = s.FindTags(t.Context(), tt.text, unless(tt.hidden), tt.n); err != nil {
+			if hits, more, err = s.FindTags(t.Context(), tt.text, among, tt.n); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -69,7 +77,7 @@ func TestFindTags(t *testing.T) {
 			t.Errorf("%.20q: %s %v, more %v; want %s, %v", tt.text, got, rest, more, tt.want, tt.more)
 		}
 	}
-	if hits, _, _ := s.FindTags(t.Context(), "other", seen, 1); len(hits) != 1 || hits[0].Digest != dgst || hits[0].Kind != "image" {
+	if hits, _, _ := s.FindTags(t.Context(), "other", nil, 1); len(hits) != 1 || hits[0].Digest != dgst || hits[0].Kind != "image" {
 		t.Errorf("hit %+v", hits)
 	}
 }
@@ -81,7 +89,7 @@ func TestFindDigests(t *testing.T) {
 	config := sum([]byte(configOf("amd64", "1")))
 	find := func(prefix, hidden string, n int) (string, bool) {
 		t.Helper()
-		hits, more, err := s.FindDigests(t.Context(), prefix, unless(hidden), n)
+		hits, more, err := s.FindDigests(t.Context(), prefix, s.unless(hidden), n)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +158,7 @@ func TestFindLabels(t *testing.T) {
 		{"nothing", "", 10, nil, false},
 		{"", "", 10, nil, false},
 	} {
-		hits, more, err := s.FindLabels(t.Context(), tt.text, unless(tt.hidden), tt.n)
+		hits, more, err := s.FindLabels(t.Context(), tt.text, s.unless(tt.hidden), tt.n)
 		var got []digest.Digest
 		for _, h := range hits {
 			got = append(got, h.Digest)
@@ -162,7 +170,7 @@ func TestFindLabels(t *testing.T) {
 		}
 	}
 	s.statements("FindLabels", 1, func() {
-		hits, _, _ := s.FindLabels(t.Context(), "n=value two", seen, 1)
+		hits, _, _ := s.FindLabels(t.Context(), "n=value two", nil, 1)
 		if len(hits) != 1 || hits[0].Key != "n" || hits[0].Value != "value two" || hits[0].Tag != "u" {
 			t.Errorf("hit %+v", hits)
 		}
@@ -176,8 +184,9 @@ func TestBiggestBlobs(t *testing.T) {
 			pushed(t, s.Store, repo, strings.Repeat("x", 100*(i+1)))
 		}
 	}
+	among := s.unless("secret")
 	s.statements("BiggestBlobs", 1, func() {
-		all := must[[]BigBlob](t)(s.BiggestBlobs(t.Context(), unless("secret"), 2))
+		all := must[[]BigBlob](t)(s.BiggestBlobs(t.Context(), among, 2))
 		if len(all) != 2 || all[0].Size != 400 || all[0].Count != 1 || all[1].Size != 200 || all[1].Count != 4 || len(all[1].Repositories) != 3 {
 			t.Errorf("blobs %+v", all)
 		}

@@ -49,6 +49,19 @@ func (h *Handler) searchPage(w http.ResponseWriter, r *request) error {
 	return h.render(w, r, http.StatusOK, "search", v)
 }
 
+// visible returns those of all repositories that the viewer sees, and the same for a search.
+func (r *request) visible(all []store.RepositorySummary) (seen []store.RepositorySummary, among store.Among) {
+	seen = slices.DeleteFunc(slices.Clone(all), func(s store.RepositorySummary) bool { return !r.who.Sees(s.Name) })
+	if len(seen) == len(all) {
+		return seen, nil
+	}
+	among = store.Among{}
+	for _, s := range seen {
+		among = append(among, s.Name)
+	}
+	return seen, among
+}
+
 // withoutHost drops the registry from a pasted reference.
 func (h *Handler) withoutHost(r *request, q string) string {
 	for _, prefix := range []string{"https://", "http://", "oci://", "docker://"} {
@@ -63,19 +76,20 @@ func (h *Handler) search(r *request, q string, d *searchData) (err error) {
 	if err != nil {
 		return err
 	}
-	d.Repositories = matchingNames(all, q, r.who.Sees)
+	visible, among := r.visible(all)
+	d.Repositories = matchingNames(visible, q)
 	if len(d.Repositories) > searchRows {
 		d.Repositories, d.More["repositories"] = d.Repositories[:searchRows], true
 	}
 	if lower := strings.ToLower(q); digestPrefix.MatchString(lower) {
-		if d.Digests, d.More["digests"], err = h.Store.FindDigests(ctx, lower, r.who.Sees, searchRows); err != nil {
+		if d.Digests, d.More["digests"], err = h.Store.FindDigests(ctx, lower, among, searchRows); err != nil {
 			return err
 		}
 	}
-	if d.Tags, d.More["tags"], err = h.Store.FindTags(ctx, tagPart(q), r.who.Sees, searchRows); err != nil {
+	if d.Tags, d.More["tags"], err = h.Store.FindTags(ctx, tagPart(q), among, searchRows); err != nil {
 		return err
 	}
-	labels, more, err := h.Store.FindLabels(ctx, q, r.who.Sees, labelHits)
+	labels, more, err := h.Store.FindLabels(ctx, q, among, labelHits)
 	if err != nil {
 		return err
 	}
@@ -127,7 +141,7 @@ func tagPart(q string) string {
 }
 
 // matchingNames returns the repositories whose name has the words of a query, the closest first.
-func matchingNames(all []store.RepositorySummary, q string, visible func(oci.Name) bool) []store.RepositorySummary {
+func matchingNames(all []store.RepositorySummary, q string) []store.RepositorySummary {
 	name := strings.ToLower(q)
 	if i := strings.IndexAny(name, ":@"); i >= 0 {
 		name = name[:i]
@@ -137,7 +151,7 @@ func matchingNames(all []store.RepositorySummary, q string, visible func(oci.Nam
 		return nil
 	}
 	found := slices.DeleteFunc(slices.Clone(all), func(s store.RepositorySummary) bool {
-		return slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(s.Name.String(), word) }) || !visible(s.Name)
+		return slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(s.Name.String(), word) })
 	})
 	rank := func(s store.RepositorySummary) int {
 		switch full := s.Name.String(); {

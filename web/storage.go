@@ -48,12 +48,12 @@ func (h *Handler) storagePage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(s store.RepositorySummary) bool { return !r.who.Sees(s.Name) })
+	all, among := r.visible(all)
 	d.Kinds, d.Ages = sharesByKind(all), h.sharesByAge(all)
 	slices.SortStableFunc(all, func(a, b store.RepositorySummary) int { return cmp.Compare(b.Stored, a.Stored) })
 	d.Repositories = all[:min(len(all), largestRepositories)]
 	d.More = len(all) - len(d.Repositories)
-	if d.Blobs, err = h.Store.BiggestBlobs(r.Context(), r.who.Sees, largestBlobs); err != nil {
+	if d.Blobs, err = h.Store.BiggestBlobs(r.Context(), among, largestBlobs); err != nil {
 		return err
 	}
 	if d.All {

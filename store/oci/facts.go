@@ -27,6 +27,11 @@ const (
 	KindAny         ArtifactKind = "artifact"    // anything else
 )
 
+// IsAttached reports whether artifacts of the kind say something about another one.
+func (k ArtifactKind) IsAttached() bool {
+	return k == KindSignature || k == KindSBOM || k == KindAttestation
+}
+
 // What a manifest can tell about its subject.
 const (
 	ProvidesSignature   = "signature"
