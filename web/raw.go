@@ -160,17 +160,45 @@ func isText(b []byte) bool {
 	return utf8.Valid(b) && !bytes.ContainsFunc(b, func(c rune) bool { return c < 0x20 && c != '\n' && c != '\r' && c != '\t' })
 }
 
-// indent lays out JSON that stands on one line; anything else stays as it is.
+// indent lays out JSON that stands on one line; anything else stays as it is, and so does what would become too long.
 func indent(s string) string {
 	trimmed := strings.TrimSpace(s)
-	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || strings.Contains(trimmed, "\n") {
+	if trimmed == "" || trimmed[0] != '{' && trimmed[0] != '[' || strings.Contains(trimmed, "\n") || indentedSize(trimmed) > indentMax {
 		return s
 	}
 	var b bytes.Buffer
-	if json.Indent(&b, []byte(trimmed), "", "  ") != nil || b.Len() > 4*textMax {
+	if json.Indent(&b, []byte(trimmed), "", "  ") != nil {
 		return s
 	}
 	return b.String()
+}
+
+// indentMax bounds the bytes of JSON that is laid out: each level of nesting moves every line of it.
+const indentMax = 2 * textMax
+
+// indentedSize returns about how many bytes JSON has when it is laid out, before that is done.
+func indentedSize(s string) int {
+	size, depth := len(s), 0
+	inString, escaped := false, false
+	for _, c := range []byte(s) {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped, inString = c == '\\', c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			depth++
+			size += 1 + 2*depth
+		case c == '}' || c == ']':
+			depth--
+			size += 1 + 2*max(depth, 0)
+		case c == ',':
+			size += 1 + 2*max(depth, 0)
+		}
+	}
+	return size
 }
 
 // readText returns a blob of at most n bytes if it is text that is here, else "".

@@ -265,6 +265,10 @@ func (h *Handler) allow(r *request, need access) error {
 		return nil
 	}
 	err := h.Guard.Authorize(r.who, action, name)
+	if err == nil && (need == deleting || need == restoring) {
+		// These pages show what is there, and tell it when they refuse.
+		err = h.Guard.Authorize(r.who, auth.Pull, name)
+	}
 	if err == nil && need >= deleting && !r.who.MayChange() {
 		err = fmt.Errorf("%w: log in to change anything here", auth.ErrUnauthorized)
 	}
