@@ -28,7 +28,7 @@ func (h *Handler) loginPage(w http.ResponseWriter, r *request) error {
 
 func (h *Handler) showLogin(w http.ResponseWriter, r *request, status int, d loginData) error {
 	d.Nobody, d.Fresh = h.Guard.Open(), h.FreshPassword != nil && h.FreshPassword()
-	d.Public = !d.Nobody && h.Guard.Authorize(r.who, auth.List, r.route.name) == nil
+	d.Public = !d.Nobody && r.who.AnonymousAllowed()
 	return h.render(w, r, status, "login", h.view(w, r, "Log in", d))
 }
 

@@ -269,6 +269,9 @@ func (h *Handler) allow(r *request, need access) error {
 		// These pages show what is there, and tell it when they refuse.
 		err = h.Guard.Authorize(r.who, auth.Pull, name)
 	}
+	if need == listing && r.who.AnonymousAllowed() {
+		err = nil // clients must be told to log in, or they never do; a visitor sees what is open, and a link
+	}
 	if err == nil && need >= deleting && !r.who.MayChange() {
 		err = fmt.Errorf("%w: log in to change anything here", auth.ErrUnauthorized)
 	}
