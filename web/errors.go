@@ -88,7 +88,7 @@ func (h *Handler) errorPage(w http.ResponseWriter, r *request, err error) {
 		h.Log.Error("page failed", "method", r.Method, "path", r.URL.Path, "request", d.Request, "err", err)
 		d.Text = "The server could not make this page. It has logged why."
 	}
-	if r.route.name != (oci.Name{}) {
+	if r.who != nil && r.who.Sees(r.route.name) && r.route.name != (oci.Name{}) {
 		d.Back = repositoryPath(r.route.name)
 	}
 	h.suggest(r, err, &d)
