@@ -71,6 +71,9 @@ func (h *Handler) rawPage(w http.ResponseWriter, r *request) error {
 	}
 	d.show(head.Raw, func(dgst digest.Digest) string {
 		if manifests[dgst.String()] {
+			if _, here := head.Children[dgst]; !here && dgst != head.Subject {
+				return "/-/search?q=" + dgst.String() // it may be in another repository
+			}
 			return digestPath(r.route.name, dgst)
 		}
 		return blobPath(r.route.name, dgst)
