@@ -88,6 +88,9 @@ func (t target) commands(kind oci.ArtifactKind, client string) []command {
 		return t.imageCommands(client)
 	case "chart":
 		chart := "oci://" + t.Host + "/" + t.Name.String()
+		if t.Tag == "" {
+			chart = "oci://" + t.byDigest() // without either helm takes the newest version
+		}
 		return []command{
 			{"helm", fmt.Sprintf("helm install %s %s%s%s", base, chart, version, http)},
 			{"helm, the archive", fmt.Sprintf("helm pull %s%s%s", chart, version, http)},
