@@ -183,7 +183,7 @@ func nameParts(name oci.Name) (parts []namePart) {
 		if j < 0 {
 			return append(parts, namePart{s[i:], repositoryPath(name), true})
 		}
-		parts = append(parts, namePart{s[i : i+j], "/" + s[:i+j+1], false})
+		parts = append(parts, namePart{s[i : i+j], namespacePath(s[:i+j+1]), false})
 		i += j + 1
 	}
 }

@@ -224,6 +224,14 @@ func repositoryPath(name oci.Name) string {
 	}
 }
 
+// namespacePath returns the path of a namespace's page; it has its last slash.
+func namespacePath(namespace string) string {
+	if strings.HasPrefix(namespace, "v2/") {
+		return "/-/r/" + namespace
+	}
+	return "/" + namespace
+}
+
 // tagPath and digestPath return the path of a manifest's page.
 func tagPath(name oci.Name, tag string) string { return repositoryPath(name) + ":" + tag }
 

@@ -178,7 +178,7 @@ func namespaces(all []store.RepositorySummary, of string) (found []namespaceItem
 		i, known := at[first]
 		if !known {
 			i, at[first] = len(found), len(found)
-			found = append(found, namespaceItem{Path: "/" + of + first + "/", Text: first + "/"})
+			found = append(found, namespaceItem{Path: namespacePath(of + first + "/"), Text: first + "/"})
 		}
 		found[i].Count++
 	}

@@ -3,7 +3,6 @@ package web
 import (
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"cubby/store"
@@ -148,7 +147,7 @@ func (h *Handler) namespaceInstead(w http.ResponseWriter, r *request, unknown er
 	if err != nil || len(below) == 0 {
 		return errors.Join(err, unknown)
 	}
-	redirect(w, r, (&url.URL{Path: "/" + prefix}).EscapedPath())
+	redirect(w, r, namespacePath(prefix))
 	return nil
 }
 
