@@ -123,6 +123,9 @@ func wholeRunes(b []byte) []byte {
 
 // show turns bytes into lines if they are a text, else into the hexadecimal dump of their beginning.
 func (d *rawData) show(b []byte, link func(digest.Digest) string) {
+	if len(b) == 0 {
+		return
+	}
 	if !isText(b) {
 		d.Cut = d.Cut || len(b) > hexMax
 		d.Hex = hex.Dump(b[:min(len(b), hexMax)])
