@@ -130,8 +130,8 @@ func takeFlash(w http.ResponseWriter, r *request) *flash {
 	if json.Unmarshal(b, f) != nil || f.Text == "" {
 		return nil
 	}
-	if f.Action != "" {
-		f.Action = ownPath(f.Action)
+	if rt, err := parsePath(f.Action); err != nil || rt.place != placeRestore {
+		f.Action = "" // whoever can plant a cookie must not choose what a button does
 	}
 	return f
 }
