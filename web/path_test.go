@@ -1,0 +1,205 @@
+package web
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const testDigest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+var longName = strings.Repeat("a", 127) + "/" + strings.Repeat("b", 127) // 255 characters
+
+func TestParsePath(t *testing.T) {
+	d512 := "sha512:" + strings.Repeat("ab", 64)
+	repository := func(s string) route { return route{place: placeRepository, name: name(s)} }
+	byTag := func(p place, s, tag string) route {
+		return route{place: p, name: name(s), ref: oci.Reference{Tag: tagOf(tag)}}
+	}
+	byDigest := func(p place, s, d string) route {
+		return route{place: p, name: name(s), ref: oci.Reference{Digest: digest.Digest(d)}}
+	}
+	for _, tt := range []struct {
+		path string
+		want route
+	}{
+		{"/", route{place: placeHome}},
+		{"", route{place: placeHome}},
+		{"/robots.txt", route{place: placeRobots}},
+		{"/favicon.ico", route{place: placeIcon}},
+		{"/-/search", route{place: placeSearch}},
+		{"/-/storage", route{place: placeStorage}},
+		{"/-/storage/gc", route{place: placeCollect}},
+		{"/-/storage/gc/running", route{place: placeCollection}},
+		{"/-/storage/gc/17", route{place: placeCollection, id: 17}},
+		{"/-/login", route{place: placeLogin}},
+		{"/-/logout", route{place: placeLogout}},
+		{"/-/settings", route{place: placeSettings}},
+		{"/-/theme", route{place: placeTheme}},
+		{"/-/help", route{place: placeHelp}},
+		{"/-/help/docker", route{place: placeHelpClient, arg: "docker"}},
+		{"/-/assets/0123.css", route{place: placeAsset, arg: "0123.css"}},
+
+		{"/alpine", repository("alpine")},
+		{"/team/api", repository("team/api")},
+		{"/a/tags/b", repository("a/tags/b")},
+		{"/metrics", repository("metrics")},
+		{"/v2", repository("v2")},
+		{"/v2x/y", repository("v2x/y")},
+		{"/-/r/v2", repository("v2")},
+		{"/-/r/v2/foo", repository("v2/foo")},
+		{"/-/r/robots.txt", repository("robots.txt")},
+		{"/-/r/favicon.ico", repository("favicon.ico")},
+		{"/" + longName, repository(longName)},
+		{"/team/", route{place: placeNamespace, namespace: "team/", name: name("team")}},
+		{"/team/api/", route{place: placeNamespace, namespace: "team/api/", name: name("team/api")}},
+		{"/-/r/v2/", route{place: placeNamespace, namespace: "v2/", name: name("v2")}},
+
+		{"/team/api:1.9", byTag(placeManifest, "team/api", "1.9")},
+		{"/a:A_b.c-d", byTag(placeManifest, "a", "A_b.c-d")},
+		{"/a:-", route{}},
+		{"/robots.txt:1", byTag(placeManifest, "robots.txt", "1")},
+		{"/a@" + testDigest, byDigest(placeManifest, "a", testDigest)},
+		{"/a@" + d512, byDigest(placeManifest, "a", d512)},
+		{"/a:1.9@" + testDigest, byDigest(placeManifest, "a", testDigest)},
+		{"/" + longName + ":" + strings.Repeat("t", 128), byTag(placeManifest, longName, strings.Repeat("t", 128))},
+
+		{"/a/-/manifests", route{place: placeManifests, name: name("a")}},
+		{"/a/-/history", route{place: placeHistory, name: name("a")}},
+		{"/a/-/history/1.9", byTag(placeHistory, "a", "1.9")},
+		{"/a/-/restore", route{place: placeRestore, name: name("a")}},
+		{"/a/-/delete", route{place: placeDelete, name: name("a")}},
+		{"/a/-/tags/delete", route{place: placeDeleteTags, name: name("a")}},
+		{"/a/-/blob/" + testDigest, route{place: placeBlob, name: name("a"), digest: testDigest}},
+		{"/a/-/blob/" + testDigest + "/download", route{place: placeBlobDownload, name: name("a"), digest: testDigest}},
+		{"/a:1/-/referrers", byTag(placeReferrers, "a", "1")},
+		{"/a:1/-/raw", byTag(placeRaw, "a", "1")},
+		{"/a:1/-/raw/download", byTag(placeRawDownload, "a", "1")},
+		{"/a:1/-/delete", byTag(placeDelete, "a", "1")},
+		{"/a@" + testDigest + "/-/delete", byDigest(placeDelete, "a", testDigest)},
+		{"/a:1/-/file/" + testDigest, route{place: placeFile, name: name("a"), ref: oci.Reference{Tag: tagOf("1")}, digest: testDigest}},
+		{"/-/r/v2/-/manifests", route{place: placeManifests, name: name("v2")}},
+	} {
+		got, err := parsePath(tt.path)
+		if tt.want == (route{}) {
+			if err == nil {
+				t.Errorf("parsePath(%q) = %+v, want an error", tt.path, got)
+			}
+			continue
+		}
+		if err != nil || got != tt.want {
+			t.Errorf("parsePath(%q) = %+v, %v, want %+v", tt.path, got, err, tt.want)
+		}
+	}
+}
+
+func TestParseBadPath(t *testing.T) {
+	for _, tt := range []struct {
+		path string
+		want error
+	}{
+		{"/-", oci.ErrNameInvalid},
+		{"/-/", errPath},
+		{"/-/none", errPath},
+		{"/-/search/", errPath},
+		{"/-/help/", nil}, // no client is called so
+		{"/-/help/a/b", errPath},
+		{"/-/storage/gc/", errPath},
+		{"/-/storage/gc/0", errPath},
+		{"/-/storage/gc/-1", errPath},
+		{"/-/storage/gc/99999999999999999999", errPath},
+		{"/-/r/", oci.ErrNameInvalid},
+		{"/-/r/-/search", oci.ErrNameInvalid},
+		{"//", oci.ErrNameInvalid},
+		{"//team", oci.ErrNameInvalid},
+		{"/team//api", oci.ErrNameInvalid},
+		{"/UPPER", oci.ErrNameInvalid},
+		{"/team/../api", oci.ErrNameInvalid},
+		{"/.", oci.ErrNameInvalid},
+		{"/a b", oci.ErrNameInvalid},
+		{"/a\x00", oci.ErrNameInvalid},
+		{"/é", oci.ErrNameInvalid},
+		{"/" + longName + "c", oci.ErrNameInvalid},
+		{"/a:", errPath},
+		{"/a:1:2", oci.ErrNameInvalid},
+		{"/a:.x", oci.ErrTagInvalid},
+		{"/a:" + strings.Repeat("t", 129), oci.ErrTagInvalid},
+		{"/a@", oci.ErrDigestInvalid},
+		{"/a@sha256:12", oci.ErrDigestInvalid},
+		{"/a@md5:0123", oci.ErrDigestInvalid},
+		{"/a@" + strings.ToUpper(testDigest), oci.ErrDigestInvalid},
+		{"/a:.@" + testDigest, oci.ErrTagInvalid},
+		{"/:1", oci.ErrNameInvalid},
+		{"/@" + testDigest, oci.ErrNameInvalid},
+		{"/a/-/", errPath},
+		{"/a/-/none", errPath},
+		{"/a/-/history/", oci.ErrTagInvalid},
+		{"/a/-/history/1/2", oci.ErrTagInvalid},
+		{"/a/-/blob/x", oci.ErrDigestInvalid},
+		{"/a/-/blob/" + testDigest + "/", oci.ErrDigestInvalid},
+		{"/a/-/raw", errPath},
+		{"/a:1/-/manifests", errPath},
+		{"/a:1/-/file/", oci.ErrDigestInvalid},
+		{"/a:1/-/raw/", errPath},
+		{"/a/-/delete/-/delete", errPath},
+	} {
+		got, err := parsePath(tt.path)
+		if !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+			t.Errorf("parsePath(%q) = %+v, %v, want %v", tt.path, got, err, tt.want)
+		}
+	}
+}
+
+// TestPathsRoundTrip: what a link names is what its page is about.
+func TestPathsRoundTrip(t *testing.T) {
+	for _, s := range []string{"a", "v2", "v2/foo", "v2/", "v2x", "metrics", "a/tags/b", "robots.txt", "favicon.ico", "robots.txt/a", "a--b/c__d", "-/r", longName} {
+		n, err := oci.ParseName(s)
+		if err != nil {
+			continue
+		}
+		for _, path := range []string{repositoryPath(n), tagPath(n, "1.9"), digestPath(n, testDigest), blobPath(n, testDigest)} {
+			rt, err := parsePath(path)
+			if err != nil || rt.name != n || rt.hasRef() && rt.path() != path || strings.HasPrefix(path, "/v2/") || path == "/v2" {
+				t.Errorf("%s: %+v, %v", path, rt, err)
+			}
+		}
+		for _, part := range nameParts(n) {
+			if _, err := parsePath(part.Path); err != nil {
+				t.Errorf("%s: the part %q leads to %s: %v", s, part.Text, part.Path, err)
+			}
+			if strings.HasPrefix(part.Path, "/v2/") {
+				t.Errorf("%s: the part %q leads to %s, which is the API's", s, part.Text, part.Path)
+			}
+		}
+		for _, item := range namespaces(summariesOf(s), "") {
+			if rt, err := parsePath(item.Path); err != nil || rt.place != placeNamespace || strings.HasPrefix(item.Path, "/v2/") {
+				t.Errorf("%s: the namespace %q leads to %s: %+v, %v", s, item.Text, item.Path, rt, err)
+			}
+		}
+	}
+}
+
+func FuzzParsePath(f *testing.F) {
+	for _, s := range []string{"/", "/a", "/a/", "/a:1", "/a@" + testDigest, "/a:1@" + testDigest + "/-/raw", "/-/r/v2/x", "/-/storage/gc/1", "/a/-/blob/" + testDigest, "/a/-/history/1", "//", "/:@", "/a\xff/-/"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		rt, err := parsePath(path)
+		if err != nil {
+			return
+		}
+		if _, ok := pages[rt.place]; !ok {
+			t.Fatalf("parsePath(%q) = %+v, which is no page", path, rt)
+		}
+		switch rt.place {
+		case placeRepository, placeManifest:
+			if again, err := parsePath(rt.path()); err != nil || again != rt {
+				t.Errorf("parsePath(%q) = %+v, whose path %q is %+v, %v", path, rt, rt.path(), again, err)
+			}
+		}
+	})
+}
