@@ -54,6 +54,7 @@ step 'collection against its model' env CUBBY_SEQUENCES=2000 go test ./gc -run T
 step 'certificates by ACME' scripts/acme.sh
 step 'conformance' scripts/conformance.sh
 step 'clients' scripts/clients.sh
+step 'browser' scripts/browser.sh
 step 'release binaries' scripts/package.sh
 step 'container image' scripts/image.sh
 
