@@ -398,6 +398,11 @@ func (b *tab) cookies() (all []*network.Cookie) {
 	return all
 }
 
+func (b *tab) clearCookies() {
+	b.t.Helper()
+	b.run(chromedp.ActionFunc(func(ctx context.Context) error { return network.ClearBrowserCookies().Do(ctx) }))
+}
+
 // allow grants a permission to the server's pages.
 func (b *tab) allow(permissions ...browser.PermissionType) {
 	b.t.Helper()
