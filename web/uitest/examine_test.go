@@ -60,8 +60,8 @@ func (b *tab) axe(only string) (findings []string) {
 func (b *tab) scroll() []string {
 	b.t.Helper()
 	return eval[[]string](b, `(() => { const e = document.documentElement, over = e.scrollWidth - e.clientWidth; if (over <= 0) return [];
-		const clipped = (n) => { for (let p = n.parentElement; p; p = p.parentElement) if (getComputedStyle(p).overflowX !== "visible") return true; return false; };
-		const widest = [...document.body.querySelectorAll("*")].filter((n) => n.getBoundingClientRect().right > e.clientWidth + 1 && !clipped(n)).pop();
+		const widest = [...document.body.querySelectorAll("*")].filter((n) => getComputedStyle(n).overflowX === "visible" &&
+			(n.scrollWidth > n.clientWidth && n.clientWidth > 0 || n.getBoundingClientRect().right > e.clientWidth + 1) && !n.closest("pre, .scroll, .hide, .skip")).pop();
 		return ["it scrolls sideways by " + over + " px: " + (widest ? widest.outerHTML.slice(0, 200) : "?")]; })()`)
 }
 

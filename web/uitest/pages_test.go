@@ -247,12 +247,14 @@ func (p pageCase) test(t *testing.T, w *world) {
 		b.login(admin, p.site.password)
 	}
 	p.show(b, w)
-	report(t, "360 dark", b.look(status))
+	findings := append(b.noted(status), b.structure()...)
+	report(t, "360 dark", append(findings, b.scroll()...))
 	p.shoot(b, 360, "dark")
+	p.unfold(b)
+	report(t, "360 dark", b.axe(axeAll))
 	b.view(360, "light")
 	report(t, "360 light", b.axe(axeColours))
 	p.shoot(b, 360, "light")
-	p.unfold(b)
 	if p.large {
 		b.view(320, "light")
 		report(t, "320", b.scroll())
@@ -282,25 +284,22 @@ func (p pageCase) enlarge(b *tab) {
 	report(b.t, "zoom of 200 %", b.scroll())
 }
 
-// unfold opens what is folded: first what belongs to the text, then the first menu of each kind.
+// unfold looks at the first menu of each kind when it is open, and opens what else is folded.
 func (p pageCase) unfold(b *tab) {
 	b.t.Helper()
-	if !b.has("details") {
-		return
-	}
-	eval[bool](b, `(document.querySelectorAll("details:not(.menu)").forEach((d) => d.open = true), true)`)
-	report(b.t, "360 unfolded", append(b.scroll(), b.axe(axeAll)...))
 	for _, menu := range []string{"td details.menu", ".bar details.menu"} {
-		if !eval[bool](b, `!!document.querySelector(`+quote(menu)+`)`) {
+		if !b.has(menu) {
 			continue
 		}
 		eval[bool](b, `(document.querySelector(`+quote(menu)+`).open = true)`)
-		report(b.t, "360 with a menu", append(b.scroll(), b.axe(axeAll)...))
+		report(b.t, "360 with a menu", b.scroll())
 		if at := eval[[]float64](b, `(() => { const r = document.querySelector(`+quote(menu+" .pop")+`).getBoundingClientRect(); return [r.left, r.right, innerWidth]; })()`); at[0] < 0 || at[1] > at[2] {
 			b.t.Errorf("360: the menu %s lies from %.0f to %.0f px, the window ends at %.0f", menu, at[0], at[1], at[2])
 		}
 		eval[bool](b, `!(document.querySelector(`+quote(menu)+`).open = false)`)
 	}
+	eval[bool](b, `(document.querySelectorAll("details:not(.menu)").forEach((d) => d.open = true), true)`)
+	report(b.t, "360 unfolded", b.scroll())
 }
 
 // shoot keeps a picture of a main page in CUBBY_SHOTS.
