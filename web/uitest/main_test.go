@@ -9,6 +9,8 @@ func TestBrowser(t *testing.T) {
 	t.Run("all", func(t *testing.T) {
 		t.Run("checks", func(t *testing.T) { t.Parallel(); testChecks(t, w.browser) })
 		t.Run("pages", func(t *testing.T) { testPages(t, w) })
+		t.Run("noscript", func(t *testing.T) { testNoScript(t, w) })
+		t.Run("keyboard", func(t *testing.T) { testKeyboard(t, w) })
 	})
 	t.Run("links", func(t *testing.T) { w.links.test(t) })
 }
