@@ -24,6 +24,7 @@ type world struct {
 	stock   *stock
 	users   *site
 	empty   *site
+	hostile *site // what attackers pushed
 	links   links
 }
 
