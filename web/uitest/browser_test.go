@@ -169,6 +169,10 @@ func (b *tab) event(event any) {
 	case *page.EventJavascriptDialogOpening:
 		b.dialogs = append(b.dialogs, string(e.Type)+": "+e.Message)
 		go func() { _ = chromedp.Run(b.ctx, page.HandleJavaScriptDialog(false)) }()
+	case *fetch.EventAuthRequired:
+		go func() {
+			_ = chromedp.Run(b.ctx, fetch.ContinueWithAuth(e.RequestID, &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth}))
+		}()
 	case *fetch.EventRequestPaused:
 		delay := b.delay
 		go func() {
@@ -226,6 +230,12 @@ func (b *tab) slowScripts(delay time.Duration) {
 	b.delay = delay
 	b.mu.Unlock()
 	b.run(fetch.Enable().WithPatterns([]*fetch.RequestPattern{{URLPattern: "*", ResourceType: network.ResourceTypeScript}}), network.SetCacheDisabled(true))
+}
+
+// noPrompt answers for the person whom the browser would ask for a password: no.
+func (b *tab) noPrompt() {
+	b.t.Helper()
+	b.run(fetch.Enable().WithHandleAuthRequests(true))
 }
 
 // noScript turns JavaScript off, as people do.

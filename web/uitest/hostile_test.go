@@ -45,7 +45,7 @@ func pushHostile(t *testing.T, s *site) (pages []hostilePage) {
 	p := s.to(t, "hostile/image")
 	layer := process.RandomBlob(5, 100)
 
-	labels, keys, env, history := take(40), take(20), take(40), take(40)
+	labels, keys, env, history := take(30), take(10), take(30), take(30)
 	c := config("linux/amd64", "1")
 	inner := c["config"].(object)
 	of := object{}
@@ -80,7 +80,7 @@ func pushHostile(t *testing.T, s *site) (pages []hostilePage) {
 	// Entrypoint and Cmd are shown as JSON; the platform is part of a list.
 	pages = append(pages, hostilePage{"/hostile/image:fields", []string{fields[0], fields[3], fields[4], fields[5], fields[6], fields[7]}}, hostilePage{"/hostile/image:unreadable", nil})
 
-	for i := range 7 { // each annotation that a page knows, in a repository's head too
+	for i := range 5 { // each annotation that a page knows, in a repository's head too
 		a := take(7)
 		name := fmt.Sprintf("hostile/annotated%d", i)
 		s.to(t, name).image(config("linux/amd64", "1"), object{
@@ -92,7 +92,7 @@ func pushHostile(t *testing.T, s *site) (pages []hostilePage) {
 
 	// Referrers: annotations, artifact types.
 	subject := p.image(config("linux/amd64", "subject"), nil, []process.Content{layer}, "subject")
-	values, names, types := take(20), take(10), take(20)
+	values, names, types := take(15), take(5), take(15)
 	for i, artifactType := range types {
 		a := object{"note": values[i]}
 		if i < len(names) {
@@ -104,7 +104,7 @@ func pushHostile(t *testing.T, s *site) (pages []hostilePage) {
 
 	// Files: titles and media types.
 	f := s.to(t, "hostile/files")
-	titles, media := take(20), take(20)
+	titles, media := take(15), take(15)
 	var layers []object
 	for i, title := range titles {
 		layers = append(layers, descriptor(media[i], f.blob(fmt.Append(nil, "<script>window.__hit=", i, "</script>")), object{"annotations": object{"org.opencontainers.image.title": title}}))
@@ -113,7 +113,7 @@ func pushHostile(t *testing.T, s *site) (pages []hostilePage) {
 	pages = append(pages, hostilePage{"/hostile/files:1", concat(titles, media)})
 
 	// Configurations of artifacts, chart and not, and blobs that are pages.
-	configs := take(20)
+	configs := take(14)
 	for i, text := range configs {
 		name := "application/vnd.example.config+json"
 		if i%2 == 1 {
@@ -137,7 +137,7 @@ func pushHostile(t *testing.T, s *site) (pages []hostilePage) {
 		m := encode(object{"schemaVersion": 2, "mediaType": process.MediaTypeIndex, "manifests": []object{}, "annotations": object{"n": fmt.Sprint(i)}})
 		s.client.Want(t, 201, "PUT", fmt.Sprint("/v2/hostile/agents/manifests/a", i), m, "Content-Type", process.MediaTypeIndex, "User-Agent", agent)
 	}
-	if len(all) != 50 {
+	if len(all) != 65 {
 		t.Fatalf("%d payloads are left for queries", len(all))
 	}
 	return append(pages, hostilePage{"/", nil}, hostilePage{"/hostile/", nil}, hostilePage{"/hostile/image", nil}, hostilePage{"/hostile/image/-/history", nil}, hostilePage{"/hostile/image/-/manifests", nil},
@@ -205,7 +205,7 @@ func testHostile(t *testing.T, w *world) {
 	t.Run("queries", func(t *testing.T) {
 		t.Parallel()
 		b := newTab(t, w.browser, s.url)
-		for i, payload := range all[len(all)-50:] {
+		for i, payload := range all[len(all)-65:] {
 			q := url.QueryEscape(payload)
 			for _, path := range []string{"/-/search?q=" + q, "/hostile/image?q=" + q + "&sort=" + q + "&after=" + q, "/?q=" + q + "&kind=" + q + "&sort=" + q, "/-/login?next=" + q, "/" + url.PathEscape(payload)}[i%5 : i%5+1] {
 				b.forget()
