@@ -13,14 +13,14 @@ func testNoScript(t *testing.T, w *world) {
 		t.Parallel()
 		b := w.withoutScript(t, w.stock.site)
 		b.open("/")
-		b.fill("#search", "team/api")
+		b.fill("#search", "team/web")
 		b.during(func() { b.press(kb.Enter) })
-		b.follow(".hits a", "team/api")
-		b.follow("a.tag", "latest")
-		if !strings.HasPrefix(b.path(), "/team/api:latest") {
+		b.follow(".hits a", "team/web")
+		b.follow("a.tag", "2.0")
+		if !strings.HasPrefix(b.path(), "/team/web:2.0") {
 			t.Errorf("at %s", b.path())
 		}
-		b.want("docker pull localhost:" + w.stock.port + "/team/api:latest")
+		b.want("docker pull localhost:" + w.stock.port + "/team/web:2.0")
 		if eval[bool](b, find+`("button.copy", "") !== undefined && getComputedStyle(document.querySelector("button.copy")).visibility !== "hidden"`) {
 			t.Error("there is a button to copy, which cannot work")
 		}
@@ -189,9 +189,9 @@ func testNoScript(t *testing.T, w *world) {
 		b.open("/journey/collected:alpha/-/delete")
 		b.follow("main button", "Delete the tag")
 		b.open("/-/storage")
-		b.follow("main a", "Free now")
-		b.want("This ends all keep times")
-		b.follow("main button.danger", "Free")
+		b.follow("main a[href='/-/storage/gc']", "")
+		b.want("journey/collected")
+		b.follow("main button", "Collect now")
 		b.waitFor("the end of the collection", func() bool { return strings.Contains(b.text(), "All collections") })
 		b.want("went, in")
 	})
