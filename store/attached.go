@@ -21,16 +21,18 @@ type ReferrerRow struct {
 	Provides                []string
 	Size                    int64 // bytes of itself
 	PushedAt                time.Time
-	Annotations             map[string]string
-	Subject                 digest.Digest // the manifest it is attached to
-	Tag                     string        // by which it is attached, as cosign does and the list of referrers; or ""
-	Depth                   int           // from 1
+	Annotations             map[string]string // nil where they are larger than 16 KiB
+	Subject                 digest.Digest     // the manifest it is attached to
+	Tag                     string            // by which it is attached, as cosign does and the list of referrers; or ""
+	Depth                   int               // from 1
 }
 
 const (
 	// referrersDepth bounds how far ReferrerTree goes, referrersWalk the steps it takes.
 	referrersDepth = 8
 	referrersWalk  = 20_000
+	// referrerAnnotations bounds the annotations of one of them, in bytes: they alone can be as large as a manifest.
+	referrerAnnotations = 16 << 10
 )
 
 // ReferrerTree returns at most n manifests that are attached to a manifest, to the entries of its index, or to one of these
@@ -70,11 +72,11 @@ func (s *Store) ReferrerTree(ctx context.Context, name oci.Name, dgst digest.Dig
 			JOIN manifests m ON m.repository = tree.repository AND m.digest = mr.target WHERE tree.depth < ?4 AND m.subject IS NULL
 			LIMIT ?5),
 		found (id, subject, tag, depth) AS (SELECT id, subject, tag, min(depth) FROM tree WHERE id <> 0 AND digest NOT IN (SELECT digest FROM roots) GROUP BY id)
-		SELECT d.digest, m.media_type, m.artifact_type, COALESCE(f.kind, ''), COALESCE(f.provides, ''), m.size, m.pushed_at, m.annotations,
+		SELECT d.digest, m.media_type, m.artifact_type, COALESCE(f.kind, ''), COALESCE(f.provides, ''), m.size, m.pushed_at, CASE WHEN octet_length(m.annotations) <= ?7 THEN m.annotations ELSE '' END,
 			sd.digest, found.tag, found.depth
 		FROM found JOIN manifests m ON m.id = found.id JOIN digests d ON d.id = m.digest JOIN digests sd ON sd.id = found.subject
 		LEFT JOIN manifest_facts f ON f.manifest = m.id ORDER BY found.depth, m.pushed_at, m.id LIMIT ?6`,
-		name.String(), dgst.String(), kindManifest, referrersDepth, referrersWalk, n+1)
+		name.String(), dgst.String(), kindManifest, referrersDepth, referrersWalk, n+1, referrerAnnotations)
 	if len(all) > n {
 		return all[:n], true, err
 	}

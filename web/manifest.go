@@ -62,7 +62,7 @@ type manifestData struct {
 	Platforms []platformItem
 	Attached  []attachedItem // attestations in the index
 	Files     []fileItem
-	Absent    []v1.Descriptor // entries that are none of ours
+	Rest      int // entries and files that are not listed
 	Config    *v1.Descriptor
 	ConfigRaw string // of an artifact, if it is small and text
 	Secrets   map[string]bool
@@ -142,11 +142,18 @@ func readDescriptors(raw []byte) (d descriptors) {
 	return d
 }
 
+// entriesMax bounds the entries of an index, and the files of an artifact, that a page lists.
+const entriesMax = 500
+
 // read takes over what the manifest names.
 func (d *manifestData) read(raw []byte) {
 	ds := readDescriptors(raw)
 	d.Config = ds.Config
-	for _, e := range ds.Manifests {
+	for i, e := range ds.Manifests {
+		if i == entriesMax {
+			d.Rest = len(ds.Manifests) - entriesMax
+			break
+		}
 		child, here := d.Head.Children[e.Digest]
 		if of := e.Annotations["vnd.docker.reference.digest"]; e.Annotations["vnd.docker.reference.type"] != "" {
 			what := kindText(child.Provides...)
@@ -178,7 +185,9 @@ func (d *manifestData) read(raw []byte) {
 		d.SizeMin, d.SizeMax = d.Head.Facts.PullSize, d.Head.Facts.PullSize
 	}
 	if d.Head.Facts.Kind != "image" {
-		for _, l := range append(ds.Layers, ds.Blobs...) {
+		files := append(ds.Layers, ds.Blobs...)
+		d.Rest += max(0, len(files)-entriesMax)
+		for _, l := range files[:min(len(files), entriesMax)] {
 			d.Files = append(d.Files, fileItem{l, l.Annotations[v1.AnnotationTitle]})
 		}
 	}

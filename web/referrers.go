@@ -10,6 +10,9 @@ import (
 // referrersMax bounds the rows of the page of referrers.
 const referrersMax = 500
 
+// annotationsMax bounds the bytes of annotations on that page; clients get all of them.
+const annotationsMax = 256 << 10
+
 // referrersData is what the page of a manifest's referrers shows.
 type referrersData struct {
 	Head manifestHead
@@ -34,13 +37,16 @@ func (h *Handler) referrersPage(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	d.More = more
+	text := 0
 	for _, row := range rows {
 		item := referrerItem{ReferrerRow: row, What: kindText(string(row.Kind))}
 		if len(row.Provides) > 0 {
 			item.What = kindText(row.Provides...)
 		}
-		for key := range row.Annotations {
-			item.Keys = append(item.Keys, key)
+		for key, value := range row.Annotations {
+			if text += len(key) + len(value); text <= annotationsMax {
+				item.Keys = append(item.Keys, key)
+			}
 		}
 		slices.Sort(item.Keys)
 		d.Rows = append(d.Rows, item)

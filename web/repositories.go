@@ -59,6 +59,9 @@ var sorts = map[string]func(a, b store.RepositorySummary) int{
 func (h *Handler) repositoriesPage(w http.ResponseWriter, r *request) error {
 	q := r.URL.Query()
 	d := repositoriesData{Namespace: r.route.namespace, Query: q.Get("q"), Kind: q.Get("kind"), Sort: q.Get("sort"), Link: linker(r.URL)}
+	if strings.TrimPrefix(d.Sort, "-") == "only" && !r.who.SeesAll() {
+		d.Sort = ""
+	}
 	since := time.Time{}
 	if strings.TrimPrefix(d.Sort, "-") == "pulls" {
 		since = h.now30() // only then for all of them

@@ -49,7 +49,11 @@ func (h *Handler) storagePage(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	all, among := r.visible(all)
-	d.Kinds, d.Ages = sharesByKind(all), h.sharesByAge(all)
+	bytes := func(s store.RepositorySummary) int64 { return s.Stored }
+	if r.who.SeesAll() {
+		bytes = func(s store.RepositorySummary) int64 { return s.OnlyHere }
+	}
+	d.Kinds, d.Ages = sharesByKind(all, bytes), h.sharesByAge(all, bytes)
 	slices.SortStableFunc(all, func(a, b store.RepositorySummary) int { return cmp.Compare(b.Stored, a.Stored) })
 	d.Repositories = all[:min(len(all), largestRepositories)]
 	d.More = len(all) - len(d.Repositories)
@@ -93,7 +97,7 @@ func (h *Handler) totals(r *request, d *storageData) (err error) {
 // Percent returns how much of the volume something takes, in percent.
 func (d *storageData) Percent(n int64) string { return percent(n, d.Volume) }
 
-func sharesByKind(all []store.RepositorySummary) (shares []share) {
+func sharesByKind(all []store.RepositorySummary, bytes func(store.RepositorySummary) int64) (shares []share) {
 	at := make(map[oci.ArtifactKind]int)
 	for _, s := range all {
 		kind := s.Kind
@@ -106,14 +110,14 @@ func sharesByKind(all []store.RepositorySummary) (shares []share) {
 			shares = append(shares, share{Text: string(kind)})
 		}
 		shares[i].Count++
-		shares[i].Bytes += s.OnlyHere
+		shares[i].Bytes += bytes(s)
 	}
 	slices.SortStableFunc(shares, func(a, b share) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	return shares
 }
 
 // sharesByAge sorts repositories by when somebody last asked for anything in them.
-func (h *Handler) sharesByAge(all []store.RepositorySummary) []share {
+func (h *Handler) sharesByAge(all []store.RepositorySummary, bytes func(store.RepositorySummary) int64) []share {
 	const day = 24 * time.Hour
 	limits := []struct {
 		within time.Duration
@@ -131,7 +135,7 @@ func (h *Handler) sharesByAge(all []store.RepositorySummary) []share {
 			return l.within == 0 || h.now().Sub(s.LastUsed) <= l.within
 		})
 		shares[i].Count++
-		shares[i].Bytes += s.OnlyHere
+		shares[i].Bytes += bytes(s)
 	}
 	return shares
 }

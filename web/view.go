@@ -32,6 +32,8 @@ type view struct {
 	Known    bool
 	Admin    bool
 	CanLogin bool // somebody could log in
+	// SeesAll is whether nothing is hidden from the viewer. What no other repository has tells of those too.
+	SeesAll bool
 
 	Theme   string // light, dark, or "" for the system's
 	Dense   bool
@@ -72,7 +74,7 @@ func (h *Handler) view(w http.ResponseWriter, r *request, title string, data any
 		v.Client = imageClients[0]
 	}
 	if r.who != nil {
-		v.Known, v.Admin = r.who.Known(), r.who.IsAdmin()
+		v.Known, v.Admin, v.SeesAll = r.who.Known(), r.who.IsAdmin(), r.who.SeesAll()
 		if v.Known {
 			v.User = r.who.Name
 		}

@@ -160,6 +160,14 @@ func (p *Principal) Rights(name oci.Name) store.Actions {
 // Sees reports whether a list of repositories shows one to the principal.
 func (p *Principal) Sees(name oci.Name) bool { return p.rights(name).Has(store.ActionPull) }
 
+// SeesAll reports whether nothing is hidden from the principal: it may pull from all repositories that there can be.
+func (p *Principal) SeesAll() bool {
+	all := func(grants ...store.Grant) bool {
+		return slices.ContainsFunc(grants, func(g store.Grant) bool { return g.Repositories.String() == "**" && g.Actions.Has(store.ActionPull) })
+	}
+	return p.Local || all(p.access.Anonymous...) || p.known && all(p.user...) && (p.token == nil || all(p.token.Grant))
+}
+
 // May reports whether the principal may do all of these actions to a repository.
 func (p *Principal) May(a store.Actions, name oci.Name) bool { return p.Rights(name).Has(a) }
 
