@@ -73,7 +73,7 @@ func (s *Store) FindTags(ctx context.Context, text string, among Among, n int) (
 	if text == "" || len(text) > oci.TagMax {
 		return nil, false, nil
 	}
-	text = strings.ToLower(text)
+	text = lowerASCII(text)
 	return find(ctx, s, n, func(r row) (h TagHit, err error) {
 		var name string
 		if err := r.Scan(&name, &h.Tag, &h.Digest, &h.Kind); err != nil {
@@ -86,14 +86,10 @@ func (s *Store) FindTags(ctx context.Context, text string, among Among, n int) (
 			UNION ALL
 			SELECT repository, name FROM tags WHERE name > ?1 COLLATE NOCASE AND name < ?1 || char(127) COLLATE NOCASE AND`+amongRepositories+`
 			UNION ALL
-			SELECT repository, name FROM tags INDEXED BY tags_name WHERE name LIKE ?2 ESCAPE '\' AND name NOT LIKE ?3 ESCAPE '\' AND`+amongRepositories+`) h
+			SELECT repository, name FROM tags INDEXED BY tags_name WHERE instr(lower(name), ?1) > 1 AND`+amongRepositories+`) h
 		CROSS JOIN tags t ON t.repository = h.repository AND t.name = h.name CROSS JOIN repositories r ON r.id = t.repository
 		CROSS JOIN manifests m ON m.id = t.manifest CROSS JOIN digests d ON d.id = m.digest LEFT JOIN manifest_facts f ON f.manifest = m.id
-		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, "%"+escapeLike(text)+"%", escapeLike(text)+"%", findRows, nil, nil, nil, nil, among.list())
-}
-
-func escapeLike(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
+		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, nil, nil, findRows, nil, nil, nil, nil, among.list())
 }
 
 // A DigestHit is a manifest or blob whose digest begins with what was asked for.
@@ -168,11 +164,25 @@ type LabelHit struct {
 // labelsScan bounds the texts that are searched for a part of a value: the newest ones.
 const labelsScan = 20_000
 
+// partMax bounds a text that is looked for in the middle of values, in bytes: that costs the product of both lengths where
+// somebody wants it to.
+const partMax = 64
+
+// lowerASCII is SQLite's lower.
+func lowerASCII(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		return c
+	}, s)
+}
+
 // FindLabels returns at most n manifests of some repositories that have a label or annotation with the key text, with
 // text as key=value, of which the value may go on, or with text in its value; each once, and letters in either case. more
 // tells that there are others among those it looks at.
 //
-// It takes one statement. Keys are found by an index; for parts of values it reads the newest 20 000 distinct texts, of which
+// It takes one statement. Keys are found by an index; for parts of values, of at most 64 bytes, it reads the newest 20 000 distinct texts, of which
 // there are fewer than manifests, and it looks at 5000 manifests. Of a manifest the first 64 labels can be found, by the
 // first 256 bytes.
 func (s *Store) FindLabels(ctx context.Context, text string, among Among, n int) (hits []LabelHit, more bool, err error) {
@@ -180,6 +190,10 @@ func (s *Store) FindLabels(ctx context.Context, text string, among Among, n int)
 		return nil, false, nil
 	}
 	key, value, _ := strings.Cut(text, "=")
+	var part any // NULL is in no value
+	if len(text) <= partMax {
+		part = lowerASCII(text)
+	}
 	seen := make(map[int64]bool)
 	return find(ctx, s, n, func(r row) (h LabelHit, err error) {
 		var name string
@@ -195,11 +209,11 @@ func (s *Store) FindLabels(ctx context.Context, text string, among Among, n int)
 	}, `SELECT m.id, r.name, d.digest, COALESCE((SELECT name FROM tags WHERE manifest = m.id ORDER BY name LIMIT 1), ''), l.key, l.value FROM (
 			SELECT id FROM labels WHERE key = ?1 COLLATE NOCASE AND value >= ?2 COLLATE NOCASE AND value < ?2 || char(0x10ffff) COLLATE NOCASE
 			UNION ALL
-			SELECT id FROM (SELECT id, value FROM labels ORDER BY id DESC LIMIT ?4) WHERE value LIKE ?3 ESCAPE '\') h
+			SELECT id FROM (SELECT id, value FROM labels ORDER BY id DESC LIMIT ?4) WHERE instr(lower(value), ?3) > 0) h
 		CROSS JOIN labels l ON l.id = h.id CROSS JOIN manifest_labels ml ON ml.label = l.id CROSS JOIN manifests m ON m.id = ml.manifest
 		CROSS JOIN digests d ON d.id = m.digest CROSS JOIN repositories r ON r.id = m.repository
 		WHERE`+amongRepositories+` LIMIT ?5`,
-		key, value, "%"+escapeLike(text)+"%", labelsScan, findRows, nil, nil, nil, among.list())
+		key, value, part, labelsScan, findRows, nil, nil, nil, among.list())
 }
 
 // A BigBlob is a blob, and which of the repositories that were asked for have it.

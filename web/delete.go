@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,7 @@ type deleteData struct {
 	Used     time.Duration
 	Loses    bool // it is the last tag
 	Refused  bool // an index names the manifest
+	Tags     string
 }
 
 // deletePage tells what removing a tag, a manifest or a repository does, before it is done.
@@ -44,6 +46,7 @@ func (h *Handler) deletePage(w http.ResponseWriter, r *request) error {
 		Tag: r.route.ref.Tag.String(), Digest: e.Digest, Effects: e,
 	}
 	d.Untagged, d.Used = h.Keep(r.route.name)
+	d.Tags = tagsText(e)
 	d.Loses = e.TagCount == 0
 	d.Refused = d.Tag == "" && len(e.Parents) > 0
 	return h.render(w, r, http.StatusOK, "delete", h.view(w, r, "Delete "+r.route.ref.String()+" · "+r.route.name.String(), &d))
@@ -60,7 +63,11 @@ func (h *Handler) deleteReference(w http.ResponseWriter, r *request) error {
 	}
 	back := repositoryPath(r.route.name)
 	if r.route.ref.IsDigest() {
-		if shown != r.route.ref.Digest {
+		e, err := h.Store.EffectsOf(r.Context(), r.route.name, r.route.ref)
+		if err != nil {
+			return err
+		}
+		if shown != r.route.ref.Digest || r.PostForm.Get("tags") != tagsText(e) {
 			return ErrPlanChanged
 		}
 		if err := h.Store.DeleteManifest(r.Context(), r.route.name, shown, store.Condition{}, r.actor()); err != nil {
@@ -81,6 +88,11 @@ func (h *Handler) deleteReference(w http.ResponseWriter, r *request) error {
 	h.putFlash(w, r, f)
 	redirect(w, r, back)
 	return nil
+}
+
+// tagsText tells what tags a manifest had when the page before its removal was made: they go with it.
+func tagsText(e store.Effects) string {
+	return strings.Join(e.Tags, " ") + " " + strconv.Itoa(e.TagCount)
 }
 
 // bulkData is what stands on the page that asks before several tags are removed.
@@ -167,7 +179,11 @@ func (h *Handler) deleteTags(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return err
 		}
-		err = h.Store.DeleteTag(r.Context(), r.route.name, tag, store.Condition{Match: []string{dgst}}, r.actor())
+		at, err := oci.ParseDigest(dgst)
+		if err != nil {
+			return err
+		}
+		err = h.Store.DeleteTag(r.Context(), r.route.name, tag, store.Condition{Match: []string{at.String()}}, r.actor())
 		switch {
 		case err == nil:
 			removed++

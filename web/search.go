@@ -35,6 +35,12 @@ func (h *Handler) searchPage(w http.ResponseWriter, r *request) error {
 	q := strings.TrimSpace(r.URL.Query().Get("q"))
 	d := searchData{Query: q, More: make(map[string]bool)}
 	if q != "" && len(q) <= queryMax {
+		select {
+		case h.searching <- struct{}{}:
+			defer func() { <-h.searching }()
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
 		if err := h.search(r, h.withoutHost(r, q), &d); err != nil {
 			return err
 		}

@@ -103,9 +103,12 @@ type Handler struct {
 	warnings warnings
 	run      collection
 	kept     kept
-	working  sync.WaitGroup
-	stop     context.CancelFunc
-	ctx      context.Context // of what goes on after its request
+	// searching holds a token while somebody searches. That may take a while, on a connection to the database that the
+	// API's clients wait for too.
+	searching chan struct{}
+	working   sync.WaitGroup
+	stop      context.CancelFunc
+	ctx       context.Context // of what goes on after its request
 }
 
 // New returns the handler of all pages.
@@ -113,7 +116,7 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{Config: c, now: time.Now, assets: embedded()}
+	h := &Handler{Config: c, now: time.Now, assets: embedded(), searching: make(chan struct{}, 1)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }

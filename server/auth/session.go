@@ -25,7 +25,7 @@ const (
 	// sessionTime is how long a browser stays logged in.
 	sessionTime = 30 * 24 * time.Hour
 	// cookiesMax bounds the cookies of our name that are looked at: others on the same host may have set some.
-	cookiesMax = 4
+	cookiesMax = 20
 )
 
 // Open reports whether nobody can log in.
