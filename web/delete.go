@@ -179,11 +179,10 @@ func (h *Handler) deleteTags(w http.ResponseWriter, r *request) error {
 		if err != nil {
 			return err
 		}
-		at, err := oci.ParseDigest(dgst)
-		if err != nil {
-			return err
+		if _, err := oci.ParseDigest(dgst); err != nil {
+			return err // a condition knows * too
 		}
-		err = h.Store.DeleteTag(r.Context(), r.route.name, tag, store.Condition{Match: []string{at.String()}}, r.actor())
+		err = h.Store.DeleteTag(r.Context(), r.route.name, tag, store.Condition{Match: []string{dgst}}, r.actor())
 		switch {
 		case err == nil:
 			removed++

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -475,13 +474,7 @@ func (s *site) tagsOf(repo string) []string {
 	return tags
 }
 
-// clean returns the bytes without what differs between pages that say the same.
-func clean(body string, cut ...string) string {
-	b := []byte(body)
-	for _, c := range cut {
-		b = bytes.ReplaceAll(b, []byte(c), []byte("NAME"))
-		b = bytes.ReplaceAll(b, []byte(url.QueryEscape(c)), []byte("NAME"))
-		b = bytes.ReplaceAll(b, []byte(url.PathEscape(c)), []byte("NAME"))
-	}
-	return string(b)
+// clean returns a body without a name, so that pages that say the same of two are equal.
+func clean(body, name string) string {
+	return strings.ReplaceAll(strings.NewReplacer("%2F", "/", "%2f", "/").Replace(body), name, "NAME")
 }

@@ -184,10 +184,8 @@ func (h *Handler) banners(r *request, v *view) []banner {
 // diskFull is the part of the disk, in percent, above which a banner says so.
 const diskFull = 90
 
-func (h *Handler) look(r *request) (all []banner) {
-	if free, total := h.Store.Space(); total > 0 && (total-free)*100/total >= diskFull {
-		all = append(all, banner{"The disk is " + percent(total-free, total) + " full: " + size(free) + " are left. Pushes are refused when it is full.", "/-/storage", "See what takes space"})
-	}
+func (h *Handler) look(r *request) []banner {
+	all := diskBanner(h.Store.Space())
 	runs, err := h.Store.Collections(r.Context(), 1)
 	if err == nil && len(runs) > 0 && runs[0].Outcome != "done" {
 		all = append(all, banner{"The last collection was " + runs[0].Outcome + ": " + runs[0].Reason, "/-/storage/gc", "See collections"})
@@ -196,6 +194,13 @@ func (h *Handler) look(r *request) (all []banner) {
 		all = append(all, banner{Text: "The configuration file is not in force: " + h.Problem()})
 	}
 	return all
+}
+
+func diskBanner(free, total int64) []banner {
+	if total <= 0 || (total-free)*100/total < diskFull {
+		return nil
+	}
+	return []banner{{"The disk is " + percent(total-free, total) + " full: " + size(free) + " are left. Pushes are refused when it is full.", "/-/storage", "See what takes space"}}
 }
 
 func percent(part, whole int64) string {
