@@ -326,6 +326,14 @@ func (b *tab) path() string {
 // text returns what stands on the page, also in closed parts.
 func (b *tab) text() string { b.t.Helper(); return eval[string](b, "document.body.textContent") }
 
+// textSoon is text, or "" while the page is being replaced by another.
+func (b *tab) textSoon() (text string) {
+	if err := chromedp.Run(b.ctx, chromedp.Evaluate(`document.body ? document.body.textContent : ""`, &text)); err != nil {
+		return ""
+	}
+	return text
+}
+
 // has reports whether an element is there.
 func (b *tab) has(selector string) bool {
 	b.t.Helper()

@@ -187,7 +187,7 @@ func testKeyboard(t *testing.T, w *world) {
 		}
 		b.tabTo("main button", "Collect now")
 		b.enter()
-		b.waitFor("the end of the collection", func() bool { return strings.Contains(b.text(), "All collections") })
+		b.waitFor("the end of the collection", func() bool { return strings.Contains(b.textSoon(), "All collections") })
 		light := b.background()
 		b.tabTo("footer button", "Dark")
 		b.enter()

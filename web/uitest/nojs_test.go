@@ -192,7 +192,7 @@ func testNoScript(t *testing.T, w *world) {
 		b.follow("main a[href='/-/storage/gc']", "")
 		b.want("journey/collected")
 		b.follow("main button", "Collect now")
-		b.waitFor("the end of the collection", func() bool { return strings.Contains(b.text(), "All collections") })
+		b.waitFor("the end of the collection", func() bool { return strings.Contains(b.textSoon(), "All collections") })
 		b.want("went, in")
 	})
 }

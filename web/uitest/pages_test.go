@@ -204,7 +204,7 @@ func (b *tab) collect() {
 	b.open("/-/storage/gc")
 	b.follow("main button", "Collect now")
 	b.waitFor("the end of the collection", func() bool {
-		return b.path() == "/-/storage/gc/running" && !strings.Contains(b.text(), "loads itself again")
+		return strings.Contains(b.textSoon(), "All collections")
 	})
 }
 
