@@ -40,9 +40,9 @@ func TestDeletePreview(t *testing.T) {
 	}{
 		{"/team/api:latest/-/delete", []string{"The image stays: 2.0, stable lead there too. Nothing is freed.", "-cannot be removed"}},
 		{"/team/api:1.0/-/delete", []string{"The image stays: 2.0 names it.", "-Nothing is freed"}},
-		{"/team/chart:1.2.3_build.5/-/delete", []string{"It is the last tag there.", "for 7 days, and until 30 days after", "that nothing else holds", "-signature"}},
+		{"/team/chart:1.2.3_build.5/-/delete", []string{"It is the last tag there.", "for 7 days, and until 30 days after", "frees what nothing else holds", "-signature"}},
 		{"/team/api@" + c.amd.String() + "/-/delete", []string{"It cannot be removed: 2.0 names it. Remove that first.", "-Delete for good"}},
-		{"/team/api@" + c.index.String() + "/-/delete", []string{"for good, at once", "Its tags go too: 2.0, latest, stable.", "1 signature or other referrer lose", "Delete for good"}},
+		{"/team/api@" + c.index.String() + "/-/delete", []string{"for good, at once", "Its tags go too: 2.0, latest, stable.", "1 signature or other referrer loses what it is attached to", "Delete for good"}},
 		{"/team/api@" + c.old.String() + "/-/delete", []string{"for good, at once", "-Its tags go too", "Delete for good"}},
 		{"/team/api/-/tags/delete?tag=1.0&tag=latest&tag=gone", []string{"Delete 2 tags?", "Not there any more: gone.", "-To confirm"}},
 		{"/team/api/-/tags/delete?tag=gone", []string{"Delete 0 tags?", "Not there any more: gone."}},
@@ -143,18 +143,31 @@ func TestDeleteManifest(t *testing.T) {
 	s := newSite(t)
 	c := s.fill()
 	path := func(dgst digest.Digest) string { return "/team/api@" + dgst.String() + "/-/delete" }
-	wants(t, "a part of an index", s.post(writer, path(c.amd), "digest", c.amd.String()), 409, "Still in use")
+	// shown are the fields of the form on the page before.
+	shown := func(dgst digest.Digest) []string {
+		e, err := s.store.EffectsOf(t.Context(), name("team/api"), oci.Reference{Digest: dgst})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wants(t, "preview", s.get(writer, path(dgst)), 200)
+		return []string{"digest", dgst.String(), "tags", tagsText(e)}
+	}
+	wants(t, "a part of an index", s.post(writer, path(c.amd), shown(c.amd)...), 409, "Still in use")
+	wants(t, "one that got a tag since it was shown", s.post(writer, path(c.old), "digest", c.old.String(), "tags", "prod 1"), 409, "It has changed meanwhile")
 	wants(t, "another one than was shown", s.post(writer, path(c.old), "digest", c.amd.String()), 409)
 	if !s.has("team/api", c.amd) || !s.has("team/api", c.old) {
 		t.Fatal("a manifest went")
 	}
-	a := s.post(writer, path(c.index), "digest", c.index.String())
+	if form := s.get(writer, path(c.index)).body; !strings.Contains(form, `name="tags" value="2.0 latest stable 3"`) {
+		t.Errorf("the form does not say which tags were shown:\n%s", form)
+	}
+	a := s.post(writer, path(c.index), shown(c.index)...)
 	leads(t, "delete", a, "/team/api")
 	if f := flashed(t, a); f.Action != "" || s.has("team/api", c.index) || !s.has("team/api", c.amd) || !s.has("team/api", c.sbom) || s.at("team/api", "latest") != "" || s.at("team/api", "1.0") != c.amd {
 		t.Errorf("deleted: %+v", f)
 	}
 	wants(t, "the way back", s.post(writer, "/team/api/-/restore", "tag", "latest", "to", c.index.String()), 409, "The content is gone")
-	leads(t, "what no index names any more", s.post(writer, path(c.arm), "digest", c.arm.String()), "/team/api")
+	leads(t, "what no index names any more", s.post(writer, path(c.arm), shown(c.arm)...), "/team/api")
 }
 
 // TestDeleteTags removes some tags at once, but none that moved.
