@@ -349,7 +349,7 @@ var arrows = map[string][]string{
 	"store":         {"store/oci", "store/durable"},
 	"store/oci":     {},
 	"store/durable": {},
-	"scripts/bench": {"gc", "store", "store/oci"},
+	"scripts/bench": {"gc", "server/auth", "store", "store/oci", "web"},
 }
 
 // TestImports asserts that imports point down, and that only store speaks SQL. Tests of a package may import what the
