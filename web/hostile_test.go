@@ -148,7 +148,7 @@ func (s *site) hostileImage(repo string, texts []string, shift int) {
 	if err := s.store.DeleteTag(s.t.Context(), name(repo), tagOf("image"), store.Condition{}, store.Actor{Name: one(0), Address: one(1), Client: one(2)}); err != nil {
 		s.t.Error(err)
 	}
-	m, err := oci.ParseManifest(imageType, []byte(fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[],"annotations":%s}`, descriptor(configType, sum(config), len(config), ""), quoted(annotations))))
+	m, err := oci.ParseManifest(imageType, fmt.Appendf(nil, `{"schemaVersion":2,"config":%s,"layers":[],"annotations":%s}`, descriptor(configType, sum(config), len(config), ""), quoted(annotations)))
 	if err != nil {
 		s.t.Error(err)
 		return
