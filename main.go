@@ -271,15 +271,7 @@ func serve(ctx context.Context, c settings) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("admin socket: %w", err), st.Close())
 	}
-	if first != "" {
-		log.Warn("first start on a network, user admin made; see its password in the file until you change it", "file", filepath.Join(dir, store.FileAdminPassword))
-	}
-	if source.Config() == nil && !server.AllLoopback(listeners) {
-		log.Warn("passwords and content cross the network in clear: start with TLS, see serve --help, or listen on localhost behind a proxy that speaks it")
-	}
-	for _, l := range listeners {
-		log.Info("serving", "addr", l.Addr().String(), "data", dir, "version", version)
-	}
+	announce(log, listeners, source, dir, first)
 	_ = buffer.Flush() // scripts wait for the address
 	if onTerminal {
 		startText(ctx, os.Stderr, listeners, st, source, guard, first, c.readOnly)
@@ -301,6 +293,19 @@ func serve(ctx context.Context, c settings) error {
 	pages.Close()
 	working.Wait()
 	return errors.Join(err, st.Close())
+}
+
+// announce logs where the server listens, and what its operator should know.
+func announce(log *slog.Logger, listeners []net.Listener, source *certs.Source, dir, password string) {
+	if password != "" {
+		log.Warn("first start on a network, user admin made; see its password in the file until you change it", "file", filepath.Join(dir, store.FileAdminPassword))
+	}
+	if source.Config() == nil && !server.AllLoopback(listeners) {
+		log.Warn("passwords and content cross the network in clear: start with TLS, see serve --help, or listen on localhost behind a proxy that speaks it")
+	}
+	for _, l := range listeners {
+		log.Info("serving", "addr", l.Addr().String(), "data", dir, "version", version)
+	}
 }
 
 // rules are what --config names; without it there are none.

@@ -59,7 +59,7 @@ func (s *Store) ReferrerTree(ctx context.Context, name oci.Name, dgst digest.Dig
 			SELECT repository, digest, 0, 0, '', 0 FROM roots
 			UNION
 			SELECT m.repository, m.digest, m.id, tree.digest, '', tree.depth + 1 FROM tree
-			JOIN manifests m ON m.repository = tree.repository AND m.subject = tree.digest WHERE tree.depth < ?4
+			CROSS JOIN manifests m INDEXED BY manifests_subject ON m.repository = tree.repository AND m.subject = tree.digest WHERE tree.depth < ?4
 			UNION
 			SELECT m.repository, m.digest, m.id, tree.digest, t.name, tree.depth + 1 FROM tree JOIN digests d ON d.id = tree.digest
 			JOIN tags t ON t.repository = tree.repository AND t.name IN ('sha256-' || substr(d.digest, 8) || '.sig',
@@ -105,7 +105,7 @@ func (s *Store) EffectsOf(ctx context.Context, name oci.Name, ref oci.Reference)
 	const columns = `SELECT m.id, m.repository, d.digest, (SELECT COALESCE(group_concat(a.name, ' '), '') FROM
 			(SELECT name FROM tags WHERE manifest = m.id AND name <> ?3 ORDER BY name LIMIT ?5) a),
 		(SELECT count(*) FROM (SELECT 1 FROM tags WHERE manifest = m.id AND name <> ?3 LIMIT 1000)), ` + manifestParents + `,
-		(SELECT count(*) FROM (SELECT 1 FROM manifests x WHERE x.repository = m.repository AND x.subject = m.digest LIMIT 10000)) `
+		(SELECT count(*) FROM (SELECT 1 FROM manifests x INDEXED BY manifests_subject WHERE x.repository = m.repository AND x.subject = m.digest LIMIT 10000)) `
 	var r row
 	if ref.IsDigest() {
 		r = s.db.queryRow(ctx, columns+`FROM repositories r JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id
@@ -173,9 +173,9 @@ func (s *Store) mayGo(ctx context.Context, repository, manifest int64) (map[int6
 	rows, err := s.db.query(ctx, `WITH RECURSIVE walk (id, digest) AS (
 			SELECT id, digest FROM manifests WHERE id = ?2
 			UNION
-			SELECT c.id, c.digest FROM walk JOIN manifest_references mr ON mr.manifest = walk.id JOIN manifests c ON c.repository = ?1 AND c.digest = mr.target
+			SELECT c.id, c.digest FROM walk CROSS JOIN manifest_references mr ON mr.manifest = walk.id CROSS JOIN manifests c ON c.repository = ?1 AND c.digest = mr.target
 			UNION
-			SELECT x.id, x.digest FROM walk JOIN manifests x ON x.repository = ?1 AND x.subject = walk.digest
+			SELECT x.id, x.digest FROM walk CROSS JOIN manifests x INDEXED BY manifests_subject ON x.repository = ?1 AND x.subject = walk.digest
 			LIMIT ?3)
 		SELECT m.id, m.size, m.refs, m.untagged_since IS NULL,
 			COALESCE((SELECT s.id FROM manifests s WHERE s.repository = ?1 AND s.digest = m.subject), 0), COALESCE(mr.manifest, 0)

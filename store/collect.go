@@ -417,7 +417,7 @@ type CollectionRun struct {
 	ID        int64         `json:"id,omitempty"` // LogCollection gives it
 	StartedAt time.Time     `json:"started_at"`
 	Duration  time.Duration `json:"duration_ns"`
-	Cause     string        `json:"cause"`   // "schedule" or "command"
+	Cause     string        `json:"cause"`   // "schedule", "command" or "page", with flags and who asked
 	Outcome   string        `json:"outcome"` // "done", "failed" or "refused"
 	Reason    string        `json:"reason,omitempty"`
 	Tags      int64         `json:"tags"`

@@ -321,7 +321,7 @@ func (s *Store) countReferrers(ctx context.Context, u undescribed, dgst digest.D
 		c.Provides = words(provides)
 		return c, err
 	}, `SELECT COALESCE(f.kind, ''), m.artifact_type, COALESCE(f.provides, ''), count(*) FROM (
-			SELECT id FROM (SELECT id FROM manifests WHERE repository = ?1 AND subject = ?2 LIMIT 10000)
+			SELECT id FROM (SELECT id FROM manifests INDEXED BY manifests_subject WHERE repository = ?1 AND subject = ?2 LIMIT 10000)
 			UNION
 			SELECT l.id FROM tags g JOIN manifest_references mr ON mr.manifest = g.manifest AND mr.kind = ?3
 			JOIN manifests l ON l.repository = ?1 AND l.digest = mr.target WHERE g.repository = ?1 AND g.name = ?4 AND l.subject IS NULL

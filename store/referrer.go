@@ -28,7 +28,7 @@ type ReferrersPage struct {
 func (s *Store) Referrers(ctx context.Context, name oci.Name, dgst digest.Digest, artifactType string, after int64, n int) (ReferrersPage, error) {
 	var page ReferrersPage
 	rows, err := s.db.query(ctx, `WITH found (id) AS (
-			SELECT m.id FROM repositories r JOIN digests sub JOIN manifests m ON m.repository = r.id AND m.subject = sub.id
+			SELECT m.id FROM repositories r CROSS JOIN digests sub CROSS JOIN manifests m INDEXED BY manifests_subject ON m.repository = r.id AND m.subject = sub.id
 			WHERE r.name = ?1 AND sub.digest = ?2 AND m.id > ?3 AND (?4 = '' OR m.artifact_type = ?4)
 			UNION
 			SELECT m.id FROM repositories r JOIN tags t ON t.repository = r.id JOIN manifests i ON i.id = t.manifest

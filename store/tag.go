@@ -91,8 +91,14 @@ func (s *Store) TagInfos(ctx context.Context, name oci.Name, last string, n int)
 		WHERE t.repository = ? AND t.name > ? ORDER BY t.name LIMIT ?`, id, last, n)
 }
 
-// TagDigests returns where those of some tags that are there lead, by their name. It takes one statement.
-func (s *Store) TagDigests(ctx context.Context, name oci.Name, tags []oci.Tag) (map[string]digest.Digest, error) {
+// A TagTarget is where a tag leads.
+type TagTarget struct {
+	Digest digest.Digest
+	Tags   int64 // that lead there, with this one
+}
+
+// TagTargets returns where those of some tags that are there lead, by their name. It takes one statement.
+func (s *Store) TagTargets(ctx context.Context, name oci.Name, tags []oci.Tag) (map[string]TagTarget, error) {
 	names := make([]string, len(tags))
 	for i, tag := range tags {
 		names[i] = tag.String()
@@ -101,21 +107,21 @@ func (s *Store) TagDigests(ctx context.Context, name oci.Name, tags []oci.Tag) (
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.db.query(ctx, `SELECT t.name, d.digest FROM json_each(?2) j CROSS JOIN repositories r ON r.name = ?1
+	rows, err := s.db.query(ctx, `SELECT t.name, d.digest, (SELECT count(*) FROM tags o WHERE o.manifest = m.id) FROM json_each(?2) j CROSS JOIN repositories r ON r.name = ?1
 		JOIN tags t ON t.repository = r.id AND t.name = j.value JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest`,
 		name.String(), string(list))
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	found := make(map[string]digest.Digest)
+	found := make(map[string]TagTarget)
 	for rows.Next() {
 		var tag string
-		var dgst digest.Digest
-		if err := rows.Scan(&tag, &dgst); err != nil {
+		var target TagTarget
+		if err := rows.Scan(&tag, &target.Digest, &target.Tags); err != nil {
 			return nil, err
 		}
-		found[tag] = dgst
+		found[tag] = target
 	}
 	return found, rows.Err()
 }

@@ -217,7 +217,7 @@ const aliases = `(SELECT COALESCE(group_concat(a.name, ' '), '') FROM (SELECT na
 // attachments are words with what is attached to a manifest m of the digest d: by its subject, in the list under its
 // referrers tag, under the tags of cosign, and as BuildKit does, beside it in an index.
 const attachments = `(SELECT COALESCE(group_concat(DISTINCT p.provides), '') FROM (
-	SELECT xf.provides FROM (SELECT id FROM manifests WHERE repository = ?1 AND subject = m.digest LIMIT 100) x CROSS JOIN manifest_facts xf ON xf.manifest = x.id
+	SELECT xf.provides FROM (SELECT id FROM manifests INDEXED BY manifests_subject WHERE repository = ?1 AND subject = m.digest LIMIT 100) x CROSS JOIN manifest_facts xf ON xf.manifest = x.id
 	UNION ALL
 	SELECT cf.provides FROM ` + entries + ` WHERE cf.kind = 'attestation'
 	UNION ALL

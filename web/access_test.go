@@ -20,7 +20,7 @@ func samples(s *site, repo string, ref oci.Reference) map[place]string {
 	of, at := repositoryPath(n), (route{name: n, ref: ref}).path()
 	return map[place]string{
 		placeHome: "/", placeNamespace: "/team/", placeSearch: "/-/search?q=api", placeStorage: "/-/storage", placeCollect: "/-/storage/gc", placeCollection: "/-/storage/gc/running",
-		placeLogin: "/-/login", placeLogout: "/-/logout", placeSettings: "/-/settings", placeTheme: "/-/theme", placeHelp: "/-/help", placeHelpClient: "/-/help/docker",
+		placeLogin: "/-/login", placeLogout: "/-/logout", placeSettings: "/-/settings", placeTheme: "/-/theme", placeSession: "/-/session", placeHelp: "/-/help", placeHelpClient: "/-/help/docker",
 		placeAsset: s.pages.assets.paths["css"], placeRobots: "/robots.txt", placeIcon: "/favicon.ico",
 		placeRepository: of, placeManifests: of + "/-/manifests", placeHistory: of + "/-/history", placeRestore: of + "/-/restore", placeDeleteTags: of + "/-/tags/delete?tag=1",
 		placeManifest: at, placeReferrers: at + "/-/referrers", placeRaw: at + "/-/raw", placeRawDownload: at + "/-/raw/download", placeFile: at + "/-/file/" + testDigest,

@@ -115,11 +115,18 @@ func (h *Handler) start(now bool, by store.Actor) error {
 	h.run.started, h.run.running, h.run.now = h.now(), true, now
 	h.run.done, h.run.total, h.run.plan, h.run.err = 0, 0, Plan{}, nil
 	h.working.Go(func() {
-		plan, err := h.Collector.Collect(h.ctx, now, by, func(done, total int) {
-			h.run.mu.Lock()
-			defer h.run.mu.Unlock()
-			h.run.done, h.run.total = done, total
+		var plan Plan
+		err := guarded(func() (err error) {
+			plan, err = h.Collector.Collect(h.ctx, now, by, func(done, total int) {
+				h.run.mu.Lock()
+				defer h.run.mu.Unlock()
+				h.run.done, h.run.total = done, total
+			})
+			return err
 		})
+		if err != nil && !errors.Is(err, ErrRefused) {
+			h.Log.Error("collection that a page started failed", "err", err)
+		}
 		h.run.mu.Lock()
 		defer h.run.mu.Unlock()
 		h.forgetKept()

@@ -37,6 +37,11 @@ func (h *Handler) deletePage(w http.ResponseWriter, r *request) error {
 	if !r.route.hasRef() {
 		return h.deleteRepositoryPage(w, r)
 	}
+	done, err := h.costly(r)
+	if err != nil {
+		return err
+	}
+	defer done()
 	e, err := h.Store.EffectsOf(r.Context(), r.route.name, r.route.ref)
 	if err != nil {
 		return err
@@ -111,6 +116,7 @@ type bulkData struct {
 type bulkItem struct {
 	Tag    string
 	Digest digest.Digest
+	Loses  bool // no other tag leads there, but for those that go too
 }
 
 // bulkMax bounds how many tags a form takes, and confirmAbove how many go without typing the name.
@@ -130,13 +136,17 @@ func (h *Handler) deleteTagsPage(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	found, err := h.Store.TagDigests(r.Context(), r.route.name, tags)
+	found, err := h.Store.TagTargets(r.Context(), r.route.name, tags)
 	if err != nil {
 		return err
 	}
+	going := make(map[digest.Digest]int64)
+	for _, target := range found {
+		going[target.Digest]++
+	}
 	for _, tag := range tags {
-		if dgst, ok := found[tag.String()]; ok {
-			d.Items = append(d.Items, bulkItem{tag.String(), dgst})
+		if target, ok := found[tag.String()]; ok {
+			d.Items = append(d.Items, bulkItem{tag.String(), target.Digest, going[target.Digest] == target.Tags})
 		} else {
 			d.Gone = append(d.Gone, tag.String())
 		}

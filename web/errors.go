@@ -81,7 +81,11 @@ func (h *Handler) errorPage(w http.ResponseWriter, r *request, err error) {
 	}
 	switch {
 	case d.Status == http.StatusUnauthorized && (r.Method == http.MethodGet || r.Method == http.MethodHead) && h.canHelp(r):
-		http.Redirect(w, r.Request, "/-/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		path := "/-/login"
+		if uri := r.URL.RequestURI(); len(uri) <= nextMax {
+			path += "?next=" + url.QueryEscape(uri)
+		}
+		http.Redirect(w, r.Request, path, http.StatusSeeOther)
 		return
 	case d.Status == http.StatusInternalServerError:
 		d.Request = strings.ToLower(rand.Text()[:12])
@@ -102,6 +106,9 @@ func (h *Handler) errorPage(w http.ResponseWriter, r *request, err error) {
 		http.Error(w, d.Title, d.Status)
 	}
 }
+
+// nextMax bounds the bytes of the way back after logging in: it stands in a header.
+const nextMax = 1024
 
 // canHelp reports whether logging in could help: somebody can, and the visitor has not.
 func (h *Handler) canHelp(r *request) bool {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -56,10 +57,18 @@ func (h *Handler) whatIsKept(ctx context.Context) keptView {
 }
 
 func (h *Handler) lookAtKept() {
-	plan, err := h.Collector.Plan(h.ctx, false)
+	var plan Plan
+	err := guarded(func() (err error) {
+		plan, err = h.Collector.Plan(h.ctx, false)
+		return err
+	})
 	v := keptView{At: h.now(), Bytes: plan.Kept, Until: plan.KeptUntil}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrRefused), errors.Is(err, context.Canceled):
 		v.Problem = sentence(err)
+	case err != nil:
+		h.Log.Error("plan of a collection failed", "err", err)
+		v.Problem = "Nobody can tell what is kept; the server has logged why."
 	}
 	for _, l := range plan.Lines {
 		switch {

@@ -42,6 +42,13 @@ func (h *Handler) manifestsPage(w http.ResponseWriter, r *request) error {
 	if !slices.ContainsFunc(manifestShows, func(c choice) bool { return c.Value == d.Show }) {
 		d.Show = "all"
 	}
+	if d.Show != "all" { // which looks at all of them
+		done, err := h.costly(r)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	rows, next, total, err := h.Store.ManifestPage(r.Context(), r.route.name, store.ManifestsShow(d.Show), d.After, pageRows)
 	if err != nil {
 		return err

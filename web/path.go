@@ -38,6 +38,7 @@ const (
 	placeLogout
 	placeSettings
 	placeTheme
+	placeSession
 	placeHelp
 	placeHelpClient
 	placeAsset
@@ -69,7 +70,7 @@ var (
 // fixed are the pages behind /-/ without a parameter.
 var fixed = map[string]place{
 	"search": placeSearch, "storage": placeStorage, "storage/gc": placeCollect, "login": placeLogin, "logout": placeLogout,
-	"settings": placeSettings, "theme": placeTheme, "help": placeHelp,
+	"settings": placeSettings, "theme": placeTheme, "session": placeSession, "help": placeHelp,
 }
 
 // parsePath reads the path of a URL. It looks nothing up. Errors wrap errPath, or what is wrong with a name, tag or

@@ -40,6 +40,7 @@ func TestParsePath(t *testing.T) {
 		{"/-/logout", route{place: placeLogout}},
 		{"/-/settings", route{place: placeSettings}},
 		{"/-/theme", route{place: placeTheme}},
+		{"/-/session", route{place: placeSession}},
 		{"/-/help", route{place: placeHelp}},
 		{"/-/help/docker", route{place: placeHelpClient, arg: "docker"}},
 		{"/-/assets/0123.css", route{place: placeAsset, arg: "0123.css"}},

@@ -32,6 +32,11 @@ func (h *Handler) referrersPage(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	d := referrersData{Head: head}
+	done, err := h.costly(r)
+	if err != nil {
+		return err
+	}
+	defer done()
 	rows, more, err := h.Store.ReferrerTree(r.Context(), r.route.name, head.Digest, referrersMax)
 	if err != nil {
 		return err

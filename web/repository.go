@@ -83,8 +83,16 @@ func (h *Handler) repositoryPage(w http.ResponseWriter, r *request) error {
 		Head: head, Match: strings.TrimSpace(q.Get("q")), Sort: q.Get("sort"), Subjects: q.Get("signatures") == "1", After: q.Get("after"),
 		Platform: q.Get("platform"), Link: linker(r.URL),
 	}
+	order := d.order()
+	if d.Match != "" || d.Platform != "" || strings.Contains(d.Sort, "pull") || strings.Contains(d.Sort, "used") { // it looks at all tags
+		done, err := h.costly(r)
+		if err != nil {
+			return err
+		}
+		defer done()
+	}
 	d.Tags, err = h.Store.TagPage(r.Context(), r.route.name, store.TagQuery{
-		Match: d.Match, Sort: d.order(), Subjects: d.Subjects, Platform: d.Platform, After: d.After, N: pageRows,
+		Match: d.Match, Sort: order, Subjects: d.Subjects, Platform: d.Platform, After: d.After, N: pageRows,
 	})
 	if err != nil {
 		return err

@@ -35,12 +35,11 @@ func (h *Handler) searchPage(w http.ResponseWriter, r *request) error {
 	q := strings.TrimSpace(r.URL.Query().Get("q"))
 	d := searchData{Query: q, More: make(map[string]bool)}
 	if q != "" && len(q) <= queryMax {
-		select {
-		case h.searching <- struct{}{}:
-			defer func() { <-h.searching }()
-		case <-r.Context().Done():
-			return r.Context().Err()
+		done, err := h.costly(r)
+		if err != nil {
+			return err
 		}
+		defer done()
 		if err := h.search(r, h.withoutHost(r, q), &d); err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"cubby/server/auth"
 )
 
 // settingsData is what the page of a browser's settings shows.
@@ -14,11 +16,17 @@ type settingsData struct {
 	Compact bool
 	Client  string
 	Clients []string
+
+	Sessions []auth.SessionItem // of the viewer
 }
 
 func (h *Handler) settingsPage(w http.ResponseWriter, r *request) error {
 	v := h.view(w, r, "Settings", nil)
-	v.Data = settingsData{Theme: v.Theme, Compact: v.Dense, Client: v.Client, Clients: imageClients}
+	sessions, err := h.Guard.Sessions(r.Context(), r.who)
+	if err != nil {
+		return err
+	}
+	v.Data = settingsData{Sessions: sessions, Theme: v.Theme, Compact: v.Dense, Client: v.Client, Clients: imageClients}
 	return h.render(w, r, http.StatusOK, "settings", v)
 }
 
@@ -45,6 +53,17 @@ func (h *Handler) setTheme(w http.ResponseWriter, r *request) error {
 	}
 	h.keep(w, r, cookieTheme, theme, []string{"light", "dark"})
 	redirect(w, r, ownPath(r.PostForm.Get("next")))
+	return nil
+}
+
+// endSession logs another browser out.
+func (h *Handler) endSession(w http.ResponseWriter, r *request) error {
+	text := "That session had ended already."
+	if h.Guard.EndSession(r.who, r.PostForm.Get("session")) {
+		text = "That browser is logged out."
+	}
+	h.putFlash(w, r, flash{Text: text})
+	redirect(w, r, "/-/settings")
 	return nil
 }
 

@@ -44,6 +44,11 @@ const (
 
 func (h *Handler) storagePage(w http.ResponseWriter, r *request) error {
 	d := storageData{All: r.who.IsAdmin()}
+	done, err := h.costly(r)
+	if err != nil {
+		return err
+	}
+	defer done()
 	all, err := h.Store.Summaries(r.Context(), time.Time{})
 	if err != nil {
 		return err

@@ -34,6 +34,8 @@ type view struct {
 	CanLogin bool // somebody could log in
 	// SeesAll is whether nothing is hidden from the viewer. What no other repository has tells of those too.
 	SeesAll bool
+	// Names is whether the viewer is told who did something: not who is nobody himself. Addresses are for administrators.
+	Names bool
 
 	Theme   string // light, dark, or "" for the system's
 	Dense   bool
@@ -75,6 +77,7 @@ func (h *Handler) view(w http.ResponseWriter, r *request, title string, data any
 	}
 	if r.who != nil {
 		v.Known, v.Admin, v.SeesAll = r.who.Known(), r.who.IsAdmin(), r.who.SeesAll()
+		v.Names = v.Known || v.Admin
 		if v.Known {
 			v.User = r.who.Name
 		}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -103,12 +104,12 @@ type Handler struct {
 	warnings warnings
 	run      collection
 	kept     kept
-	// searching holds a token while somebody searches. That may take a while, on a connection to the database that the
+	// busy holds a token while somebody has a page made that may take a while, on a connection to the database that the
 	// API's clients wait for too.
-	searching chan struct{}
-	working   sync.WaitGroup
-	stop      context.CancelFunc
-	ctx       context.Context // of what goes on after its request
+	busy    chan struct{}
+	working sync.WaitGroup
+	stop    context.CancelFunc
+	ctx     context.Context // of what goes on after its request
 }
 
 // New returns the handler of all pages.
@@ -116,9 +117,29 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{Config: c, now: time.Now, assets: embedded(), searching: make(chan struct{}, 1)}
+	h := &Handler{Config: c, now: time.Now, assets: embedded(), busy: make(chan struct{}, 1)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
+}
+
+// costly waits until no other page is made that may take a while. Call done at its end.
+func (h *Handler) costly(r *request) (done func(), err error) {
+	select {
+	case h.busy <- struct{}{}:
+		return func() { <-h.busy }, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
+}
+
+// guarded runs a job that no request waits for. A panic in it must not end the registry.
+func guarded(job func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return job()
 }
 
 // Close ends what goes on in the background, and waits for it.
@@ -183,6 +204,7 @@ var pages = map[place]entry{
 	placeLogout:       {post: (*Handler).logout, postAccess: settingOwn},
 	placeSettings:     {get: (*Handler).settingsPage, getAccess: everybody, post: (*Handler).saveSettings, postAccess: settingOwn},
 	placeTheme:        {post: (*Handler).setTheme, postAccess: settingOwn},
+	placeSession:      {post: (*Handler).endSession, postAccess: settingOwn},
 	placeHelp:         {get: (*Handler).helpPage, getAccess: everybody},
 	placeHelpClient:   {get: (*Handler).helpClientPage, getAccess: everybody},
 	placeAsset:        {get: (*Handler).asset, getAccess: everybody},
