@@ -39,7 +39,7 @@ func testChecks(t *testing.T, browserContext context.Context) {
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scripts := map[string]string{
-			"/late.js": "setTimeout(() => { document.getElementById('late').style.height = '200px'; }, 20)", "/complain.js": "console.error('complaint')",
+			"/late.js": "requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { document.getElementById('late').style.height = '200px'; }, 50)))", "/complain.js": "console.error('complaint')",
 			"/throw.js": "throw new Error('thrown')", "/hit.js": "window.__hit = 7", "/alert.js": "alert(1)",
 		}
 		if script, ok := scripts[r.URL.Path]; ok {
@@ -73,7 +73,7 @@ func testChecks(t *testing.T, browserContext context.Context) {
 		b.forget()
 		b.open(fmt.Sprintf("/fault%d", i))
 		if fault.name == "shift" {
-			eval[bool](b, "new Promise((done) => setTimeout(() => done(true), 300))")
+			b.waitFor("the shift", func() bool { return eval[int](b, "window.__shifts.length") > 0 })
 		}
 		found := strings.Join(b.look(http.StatusOK), "\n")
 		if fault.want == "" && found != "" || !strings.Contains(found, fault.want) {
