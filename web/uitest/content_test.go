@@ -3,10 +3,12 @@ package uitest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"cubby/scripts/process"
@@ -20,6 +22,9 @@ type site struct {
 	reader   string // password of reader, who may pull
 	dir      string
 	client   *process.Client
+
+	// collecting is held while a test collects: a second collection would be refused.
+	collecting sync.Mutex
 }
 
 // startSite starts Cubby on an empty store.
@@ -90,9 +95,7 @@ func encode(v any) []byte {
 // descriptor describes content that has a media type.
 func descriptor(mediaType string, c process.Content, more object) object {
 	d := object{"mediaType": mediaType, "digest": c.Digest, "size": len(c.Raw)}
-	for key, value := range more {
-		d[key] = value
-	}
+	maps.Copy(d, more)
 	return d
 }
 

@@ -174,6 +174,8 @@ func testKeyboard(t *testing.T, w *world) {
 	t.Run("log in, theme, collect, log out", func(t *testing.T) {
 		t.Parallel()
 		b := newTab(t, w.browser, w.users.url)
+		w.users.collecting.Lock()
+		defer w.users.collecting.Unlock()
 		b.open("/-/storage/gc")
 		if !eval[bool](b, `document.activeElement.matches("input[name=user]")`) {
 			t.Error("the field for the user has no focus")

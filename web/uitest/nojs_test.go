@@ -185,6 +185,8 @@ func testNoScript(t *testing.T, w *world) {
 		t.Parallel()
 		b := w.withoutScript(t, w.users)
 		w.users.journey(t, "journey/collected")
+		w.users.collecting.Lock()
+		defer w.users.collecting.Unlock()
 		b.login(admin, w.users.password)
 		b.open("/journey/collected:alpha/-/delete")
 		b.follow("main button", "Delete the tag")

@@ -110,9 +110,9 @@ func (w *world) pages() []pageCase {
 		{name: "storage for a reader", path: "/-/storage", site: u, who: reader},
 		{name: "collection, the plan", path: "/-/storage/gc", site: o, shot: true},
 		{name: "collection, keep times ended", path: "/-/storage/gc?now=1", site: o},
-		{name: "collection, the result", path: "/-/storage/gc/running", site: e, reach: func(b *tab, _ *world) { b.collect() }},
-		{name: "collection of the past", path: "/-/storage/gc", site: e, reach: func(b *tab, _ *world) {
-			b.collect()
+		{name: "collection, the result", path: "/-/storage/gc/running", site: e, reach: func(b *tab, w *world) { b.collect(w.empty) }},
+		{name: "collection of the past", path: "/-/storage/gc", site: e, reach: func(b *tab, w *world) {
+			b.collect(w.empty)
 			b.open("/-/storage/gc")
 			b.follow("tbody th a", "")
 		}},
@@ -199,8 +199,10 @@ func (w *world) helpPages(t *testing.T) (all []pageCase) {
 }
 
 // collect starts a collection, and waits until its page tells the end by loading itself.
-func (b *tab) collect() {
+func (b *tab) collect(s *site) {
 	b.t.Helper()
+	s.collecting.Lock()
+	defer s.collecting.Unlock()
 	b.open("/-/storage/gc")
 	b.follow("main button", "Collect now")
 	b.waitFor("the end of the collection", func() bool {
