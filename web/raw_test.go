@@ -43,6 +43,9 @@ func TestIndent(t *testing.T) {
 	if got := indent(deep); got != deep {
 		t.Errorf("what lies %d deep becomes %d bytes", 5000, len(got))
 	}
+	if n := testing.AllocsPerRun(1, func() { indent(deep) }); n > 0 { // it must not be tried
+		t.Errorf("what lies 5000 deep takes %.0f allocations", n)
+	}
 }
 
 func TestWholeRunes(t *testing.T) {
