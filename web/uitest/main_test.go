@@ -14,6 +14,7 @@ func TestBrowser(t *testing.T) {
 		t.Run("hostile", func(t *testing.T) { testHostile(t, w) })
 		t.Run("session", func(t *testing.T) { t.Parallel(); testSession(t, w) })
 		t.Run("budget", func(t *testing.T) { t.Parallel(); testBudget(t, w) })
+		t.Run("slowly", func(t *testing.T) { t.Parallel(); testSlowly(t, w) })
 	})
 	t.Run("links", func(t *testing.T) { w.links.test(t) })
 }
