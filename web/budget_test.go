@@ -36,17 +36,13 @@ func TestStatements(t *testing.T) {
 	most := int64(0)
 	for _, path := range paths {
 		for _, cold := range []bool{true, false} {
-			if cold {
-				s.pages.warnings.mu.Lock()
-				s.pages.warnings.at = time.Time{}
-				s.pages.warnings.mu.Unlock()
+			n := s.statements(path, cold)
+			for range 3 { // the store notes uses in the background, and counts that too
+				n = min(n, s.statements(path, cold))
 			}
-			before := s.store.Statements()
-			w := s.record(admin, http.MethodGet, path, "")
-			n := s.store.Statements() - before
 			most = max(most, n)
-			if n > statementsMax || w.Code >= 500 {
-				t.Errorf("%s (%d) took %d statements, at most %d are allowed; banners cold: %v", path, w.Code, n, statementsMax, cold)
+			if n > statementsMax {
+				t.Errorf("%s took %d statements, at most %d are allowed; banners cold: %v", path, n, statementsMax, cold)
 			}
 		}
 	}
@@ -54,6 +50,20 @@ func TestStatements(t *testing.T) {
 	if most < 4 {
 		t.Errorf("at most %d statements: they are not counted", most)
 	}
+}
+
+// statements returns how many a page takes, with its banners looked up anew or remembered.
+func (s *site) statements(path string, cold bool) int64 {
+	if cold {
+		s.pages.warnings.mu.Lock()
+		s.pages.warnings.at = time.Time{}
+		s.pages.warnings.mu.Unlock()
+	}
+	before := s.store.Statements()
+	if w := s.record(admin, http.MethodGet, path, ""); w.Code >= 500 {
+		s.t.Errorf("%s: status %d", path, w.Code)
+	}
+	return s.store.Statements() - before
 }
 
 // TestWeight: what a browser has to fetch, compressed.

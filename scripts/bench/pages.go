@@ -184,7 +184,8 @@ func fillPages(ctx context.Context, st *store.Store, repositories, tags int) err
 	for range 32 {
 		wg.Go(func() {
 			for i := next.Add(1); i <= int64(tags/2) && failed.Load() == nil; i = next.Add(1) {
-				repo := fmt.Sprintf("team-%d/r%d", i%50, i%int64(max(repositories-1, 1)))
+				r := i % int64(max(repositories-1, 1))
+				repo := fmt.Sprintf("team-%d/r%d", r%50, r)
 				if i%5 == 0 {
 					repo = largeName
 				}
