@@ -68,8 +68,8 @@ func (s *Store) ReferrerTree(ctx context.Context, name oci.Name, dgst digest.Dig
 			UNION
 			SELECT m.repository, m.digest, m.id, tree.digest, t.name, tree.depth + 1 FROM tree JOIN digests d ON d.id = tree.digest
 			JOIN tags t ON t.repository = tree.repository AND t.name = replace(substr(d.digest, 1, 71), ':', '-')
-			JOIN manifest_references mr ON mr.manifest = t.manifest AND mr.kind = ?3
-			JOIN manifests m ON m.repository = tree.repository AND m.digest = mr.target WHERE tree.depth < ?4 AND m.subject IS NULL
+			CROSS JOIN manifest_references mr ON mr.manifest = t.manifest AND mr.kind = ?3
+			CROSS JOIN manifests m ON m.repository = tree.repository AND m.digest = mr.target WHERE tree.depth < ?4 AND m.subject IS NULL
 			LIMIT ?5),
 		found (id, subject, tag, depth) AS (SELECT id, subject, tag, min(depth) FROM tree WHERE id <> 0 AND digest NOT IN (SELECT digest FROM roots) GROUP BY id)
 		SELECT d.digest, m.media_type, m.artifact_type, COALESCE(f.kind, ''), COALESCE(f.provides, ''), m.size, m.pushed_at, CASE WHEN octet_length(m.annotations) <= ?7 THEN m.annotations ELSE '' END,
@@ -103,8 +103,8 @@ const effectsWalk = 10_000
 // small.
 func (s *Store) EffectsOf(ctx context.Context, name oci.Name, ref oci.Reference) (Effects, error) {
 	const columns = `SELECT m.id, m.repository, d.digest, (SELECT COALESCE(group_concat(a.name, ' '), '') FROM
-			(SELECT name FROM tags WHERE manifest = m.id AND name <> ?3 ORDER BY name LIMIT ?5) a),
-		(SELECT count(*) FROM (SELECT 1 FROM tags WHERE manifest = m.id AND name <> ?3 LIMIT 1000)), ` + manifestParents + `,
+			(SELECT name FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository AND name <> ?3 ORDER BY name LIMIT ?5) a),
+		(SELECT count(*) FROM (SELECT 1 FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository AND name <> ?3 LIMIT 1000)), ` + manifestParents + `,
 		(SELECT count(*) FROM (SELECT 1 FROM manifests x INDEXED BY manifests_subject WHERE x.repository = m.repository AND x.subject = m.digest LIMIT 10000)) `
 	var r row
 	if ref.IsDigest() {

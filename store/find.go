@@ -122,7 +122,7 @@ func (s *Store) FindDigests(ctx context.Context, prefix string, among Among, n i
 		return h, err
 	}, nil, `SELECT r.name, h.digest, h.manifest, h.kind, h.size, h.tag FROM (
 			SELECT * FROM (SELECT m.repository, d.digest, 1 AS manifest, COALESCE(f.kind, '') AS kind, m.size,
-				COALESCE((SELECT name FROM tags WHERE manifest = m.id ORDER BY name LIMIT 1), '') AS tag
+				COALESCE((SELECT name FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository ORDER BY name LIMIT 1), '') AS tag
 			FROM digests d CROSS JOIN manifests m ON m.digest = d.id LEFT JOIN manifest_facts f ON f.manifest = m.id
 			WHERE (d.digest >= ?1 AND d.digest < ?1 || 'g' OR d.digest >= ?2 AND d.digest < ?2 || 'g') AND`+amongRepositories+` LIMIT ?3)
 			UNION ALL
@@ -206,7 +206,7 @@ func (s *Store) FindLabels(ctx context.Context, text string, among Among, n int)
 		keep := !seen[h.manifest]
 		seen[h.manifest] = true
 		return keep
-	}, `SELECT m.id, r.name, d.digest, COALESCE((SELECT name FROM tags WHERE manifest = m.id ORDER BY name LIMIT 1), ''), l.key, l.value FROM (
+	}, `SELECT m.id, r.name, d.digest, COALESCE((SELECT name FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository ORDER BY name LIMIT 1), ''), l.key, l.value FROM (
 			SELECT id FROM labels WHERE key = ?1 COLLATE NOCASE AND value >= ?2 COLLATE NOCASE AND value < ?2 || char(0x10ffff) COLLATE NOCASE
 			UNION ALL
 			SELECT id FROM (SELECT id, value FROM labels ORDER BY id DESC LIMIT ?4) WHERE instr(lower(value), ?3) > 0) h

@@ -74,10 +74,10 @@ type ManifestRow struct {
 
 // manifestTags are two columns: some tags of the manifest m, ?5 at most, and how many there are; the third has manifests
 // that name it, likewise, as JSON.
-const manifestTags = `(SELECT COALESCE(group_concat(a.name, ' '), '') FROM (SELECT name FROM tags WHERE manifest = m.id AND repository = m.repository ORDER BY name LIMIT ?5) a),
-	(SELECT count(*) FROM (SELECT 1 FROM tags WHERE manifest = m.id LIMIT 1000)), ` + manifestParents
+const manifestTags = `(SELECT COALESCE(group_concat(a.name, ' '), '') FROM (SELECT name FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository ORDER BY name LIMIT ?5) a),
+	(SELECT count(*) FROM (SELECT 1 FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository LIMIT 1000)), ` + manifestParents
 
-const manifestParents = `(SELECT json_group_array(json_array(pd.digest, COALESCE((SELECT pt.name FROM tags pt WHERE pt.manifest = p.id ORDER BY pt.name LIMIT 1), '')))
+const manifestParents = `(SELECT json_group_array(json_array(pd.digest, COALESCE((SELECT pt.name FROM tags pt INDEXED BY tags_manifest WHERE pt.manifest = p.id AND pt.repository = p.repository ORDER BY pt.name LIMIT 1), '')))
 	FROM (SELECT manifest FROM manifest_references WHERE repository = m.repository AND target = m.digest LIMIT ?5) x
 	JOIN manifests p ON p.id = x.manifest JOIN digests pd ON pd.id = p.digest)`
 
@@ -210,7 +210,7 @@ type ReferrerCount struct {
 
 const (
 	detailSelect = `SELECT m.id, m.repository, m.digest, d.digest, m.media_type, COALESCE(sd.digest, ''), m.size, m.pushed_at, mb.body, f.facts,
-		m.last_used, COALESCE(m.untagged_since, 0), (SELECT COALESCE(sum(pulls), 0) FROM tags WHERE manifest = m.id), ` + manifestTags
+		m.last_used, COALESCE(m.untagged_since, 0), (SELECT COALESCE(sum(pulls), 0) FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = m.repository), ` + manifestTags
 	detailJoin = ` JOIN digests d ON d.id = m.digest JOIN manifest_bodies mb ON mb.manifest = m.id
 		LEFT JOIN digests sd ON sd.id = m.subject LEFT JOIN manifest_facts f ON f.manifest = m.id WHERE r.name = ?1 AND `
 )
@@ -323,11 +323,11 @@ func (s *Store) countReferrers(ctx context.Context, u undescribed, dgst digest.D
 	}, `SELECT COALESCE(f.kind, ''), m.artifact_type, COALESCE(f.provides, ''), count(*) FROM (
 			SELECT id FROM (SELECT id FROM manifests INDEXED BY manifests_subject WHERE repository = ?1 AND subject = ?2 LIMIT 10000)
 			UNION
-			SELECT l.id FROM tags g JOIN manifest_references mr ON mr.manifest = g.manifest AND mr.kind = ?3
-			JOIN manifests l ON l.repository = ?1 AND l.digest = mr.target WHERE g.repository = ?1 AND g.name = ?4 AND l.subject IS NULL
+			SELECT l.id FROM tags g CROSS JOIN manifest_references mr ON mr.manifest = g.manifest AND mr.kind = ?3
+			CROSS JOIN manifests l ON l.repository = ?1 AND l.digest = mr.target WHERE g.repository = ?1 AND g.name = ?4 AND l.subject IS NULL
 			UNION
-			SELECT g.manifest FROM json_each(?5) j JOIN tags g ON g.repository = ?1 AND g.name = j.value) x
-		JOIN manifests m ON m.id = x.id LEFT JOIN manifest_facts f ON f.manifest = m.id
+			SELECT g.manifest FROM json_each(?5) j CROSS JOIN tags g ON g.repository = ?1 AND g.name = j.value) x
+		CROSS JOIN manifests m ON m.id = x.id LEFT JOIN manifest_facts f ON f.manifest = m.id
 		GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, u.repository, u.dgst, kindManifest, oci.ReferrersTag(dgst).String(), string(tags))
 }
 

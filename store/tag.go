@@ -107,7 +107,7 @@ func (s *Store) TagTargets(ctx context.Context, name oci.Name, tags []oci.Tag) (
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.db.query(ctx, `SELECT t.name, d.digest, (SELECT count(*) FROM tags o WHERE o.manifest = m.id) FROM json_each(?2) j CROSS JOIN repositories r ON r.name = ?1
+	rows, err := s.db.query(ctx, `SELECT t.name, d.digest, (SELECT count(*) FROM tags o INDEXED BY tags_manifest WHERE o.manifest = m.id) FROM json_each(?2) j CROSS JOIN repositories r ON r.name = ?1
 		JOIN tags t ON t.repository = r.id AND t.name = j.value JOIN manifests m ON m.id = t.manifest JOIN digests d ON d.id = m.digest`,
 		name.String(), string(list))
 	if err != nil {

@@ -175,9 +175,8 @@ func (s *Store) countTags(ctx context.Context, name oci.Name, q TagQuery, page *
 		err = s.db.queryRow(ctx, `SELECT r.id, r.tags, (SELECT count(*) FROM tags t WHERE t.repository = r.id AND `+isSubjectTag+`)
 			FROM repositories r WHERE r.name = ?`, name.String()).Scan(&repository, &page.Total, &page.Hidden)
 	} else {
-		err = s.db.queryRow(ctx, `SELECT r.id, (SELECT count(*) FROM tags t WHERE t.repository = r.id`+tagFilter+`),
-			(SELECT count(*) FROM tags t WHERE t.repository = r.id AND `+isSubjectTag+tagFilter+`)
-			FROM repositories r WHERE r.name = ?1 AND ?2 = ?3`, name.String(), 0, 0, q.Match, q.Platform, true).Scan(&repository, &page.Total, &page.Hidden)
+		err = s.db.queryRow(ctx, `SELECT r.id, count(t.name), COALESCE(sum(`+isSubjectTag+`), 0)
+			FROM repositories r LEFT JOIN tags t ON t.repository = r.id`+tagFilter+` WHERE r.name = ?1 AND ?2 = ?3 GROUP BY r.id`, name.String(), 0, 0, q.Match, q.Platform, true).Scan(&repository, &page.Total, &page.Hidden)
 	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, &NameUnknownError{Name: name}
@@ -211,8 +210,8 @@ const entries = `(SELECT mr.target FROM manifest_references mr WHERE mr.manifest
 const entrySizes = `(SELECT COALESCE(min(cf.pull_size) || ' ' || max(cf.pull_size), '') FROM ` + entries + ` WHERE cf.kind <> 'attestation' AND cf.pull_size > 0)`
 
 // aliases are two columns: some other tags at the manifest m of the tag t, and how many there are.
-const aliases = `(SELECT COALESCE(group_concat(a.name, ' '), '') FROM (SELECT name FROM tags WHERE manifest = m.id AND repository = ?1 AND name <> t.name ORDER BY name LIMIT 3) a),
-	(SELECT count(*) FROM (SELECT 1 FROM tags WHERE manifest = m.id AND repository = ?1 AND name <> t.name LIMIT 1000))`
+const aliases = `(SELECT COALESCE(group_concat(a.name, ' '), '') FROM (SELECT name FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = ?1 AND name <> t.name ORDER BY name LIMIT 3) a),
+	(SELECT count(*) FROM (SELECT 1 FROM tags INDEXED BY tags_manifest WHERE manifest = m.id AND repository = ?1 AND name <> t.name LIMIT 1000))`
 
 // attachments are words with what is attached to a manifest m of the digest d: by its subject, in the list under its
 // referrers tag, under the tags of cosign, and as BuildKit does, beside it in an index.

@@ -128,8 +128,13 @@ const (
 // deleteTagsPage tells what removing the chosen tags does.
 func (h *Handler) deleteTagsPage(w http.ResponseWriter, r *request) error {
 	chosen := r.URL.Query()["tag"]
+	if _, err := h.Store.RepositoryUse(r.Context(), r.route.name); err != nil {
+		return err
+	}
 	if len(chosen) == 0 {
-		return fmt.Errorf("%w: no tag was chosen", errForm)
+		h.putFlash(w, r, flash{Text: "Choose tags first: each row has a box for that."})
+		redirect(w, r, repositoryPath(r.route.name))
+		return nil
 	}
 	d := bulkData{Name: r.route.name, Parts: nameParts(r.route.name), Path: repositoryPath(r.route.name) + "/-/tags/delete", Back: repositoryPath(r.route.name)}
 	tags, err := parseTags(chosen)

@@ -52,7 +52,7 @@ func TestDeletePreview(t *testing.T) {
 		wants(t, tt.path, s.get(writer, tt.path), 200, tt.texts...)
 	}
 	for path, status := range map[string]int{
-		"/team/api:gone/-/delete": 404, "/team/none/-/delete": 404, "/team/none:1/-/delete": 404, "/team/api@" + missing.String() + "/-/delete": 404, "/team/api/-/tags/delete": 400, "/team/api/-/tags/delete?tag=%20": 400,
+		"/team/api:gone/-/delete": 404, "/team/none/-/delete": 404, "/team/none:1/-/delete": 404, "/team/api@" + missing.String() + "/-/delete": 404, "/team/api/-/tags/delete": 303, "/team/none/-/tags/delete?tag=1": 404, "/team/api/-/tags/delete?tag=%20": 400,
 		"/team/api/-/tags/delete?" + strings.Repeat("tag=a&", bulkMax+1): 400,
 	} {
 		if a := s.get(writer, path); a.StatusCode != status {
