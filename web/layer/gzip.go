@@ -120,7 +120,10 @@ const (
 // readHeader reads the header of a member. io.EOF says that there is none.
 func (z *gzipReader) readHeader() error {
 	var b [10]byte
-	if _, err := io.ReadFull(z.src.buf, b[:]); err != nil {
+	if n, err := io.ReadFull(z.src.buf, b[:]); err != nil {
+		if n > 0 && b[0] != 0x1f {
+			err = errGzipHeader
+		}
 		return err // io.EOF only when there was not a byte
 	}
 	flags := b[3]

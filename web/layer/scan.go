@@ -47,6 +47,9 @@ func Scan(ctx context.Context, r io.ReaderAt, size int64, limits Limits, progres
 // namesKept is how many names of users and groups are looked out for to keep each once.
 const namesKept = 1000
 
+// errTarHeader is tar.ErrHeader in words for a page.
+var errTarHeader = errors.New("tar: no header of a file where one should be")
+
 // A scanner fills an Index.
 type scanner struct {
 	archive *archive
@@ -166,6 +169,9 @@ func (s *scanner) sum(e *Entry) error {
 func (s *scanner) explain(err error) error {
 	if err == errStop || errors.Is(err, tar.ErrFieldTooLong) {
 		return s.namesError()
+	}
+	if err == tar.ErrHeader {
+		err = errTarHeader
 	}
 	return s.archive.explain(err, s.lastPath)
 }
