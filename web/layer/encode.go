@@ -266,7 +266,8 @@ func (d *decoder) name() string {
 func (d *decoder) index(x *Index) {
 	*x = Index{Format: Format(d.byte()), Size: d.int(), Uncompressed: d.int(), Problem: d.text(), Unterminated: d.bool(), memory: d.int()}
 	d.must(x.Format <= FormatZstd, "the format")
-	d.must(x.Size >= 0 && x.Uncompressed >= 0 && x.memory >= 0, "a size")
+	d.must(x.Size >= 0 && x.Uncompressed >= 0, "a size")
+	d.must(x.memory >= memoryMin && x.memory <= decodeMemoryMax, "the memory of a window")
 	d.names = map[string]string{}
 	for n := d.uint(decodeEntriesMax); n > 0 && d.err == nil; n-- {
 		x.Entries = append(x.Entries, d.entry(x))

@@ -71,6 +71,9 @@ var DefaultLimits = Limits{
 	Index:        128 << 20,
 }
 
+// memoryMin is the smallest window that zstd has, in bytes.
+const memoryMin = 1 << 10
+
 func (l Limits) orDefault() Limits {
 	d := DefaultLimits
 	if l.Entries > 0 {
@@ -92,6 +95,7 @@ func (l Limits) orDefault() Limits {
 	}
 	// More could not be stored.
 	d.Entries, d.Index = min(d.Entries, decodeEntriesMax), min(d.Index, decodeMemoryMax)
+	d.Memory = min(max(d.Memory, memoryMin), decodeMemoryMax)
 	return d
 }
 
