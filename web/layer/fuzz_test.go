@@ -4,10 +4,14 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +63,16 @@ func FuzzScan(f *testing.F) {
 			t.Fatalf("an error of no kind: %v", err)
 		}
 		use(t, x, blob)
+		for i := range min(len(x.Entries), 20) {
+			e := &x.Entries[i]
+			if r, openErr := x.Open(t.Context(), bytes.NewReader(blob), e); openErr == nil {
+				_, openErr = io.Copy(io.Discard, io.LimitReader(r, 4<<20))
+				if err == nil && openErr != nil {
+					t.Errorf("%q of a whole archive: %v", e.Path, openErr)
+				}
+				r.Close()
+			}
+		}
 		encoded, err2 := x.MarshalBinary()
 		if err2 != nil {
 			t.Fatal(err2)
@@ -119,6 +133,45 @@ func compareWithStandard(t *testing.T, x *Index, blob []byte, scanned error) {
 	if scanned != nil || !slices.Equal(got, paths) || x.Uncompressed != int64(len(whole)) {
 		t.Errorf("%v after %q, want %q; %d bytes of %d", scanned, got, paths, x.Uncompressed, len(whole))
 	}
+}
+
+// FuzzSeek: from every block of whatever compress/flate can read, the rest comes out that comes out from the beginning.
+func FuzzSeek(f *testing.F) {
+	random := rand.New(rand.NewPCG(7, 8))
+	for level := range 10 { // text, and noise that is stored
+		var raw []byte
+		for range 4 {
+			raw = append(raw, noise(random, 20_000)...)
+			for range 40_000 {
+				raw = append(raw, byte(random.Uint32()))
+			}
+		}
+		blob := gzipLevel(f, raw, level)
+		f.Add(blob[10:len(blob)-8], true)
+	}
+	f.Add([]byte("\x00\x03\x00\xfc\xffabc\x4b\x4c\x4a\x06\x00\x00\x00\xff\xff\x03\x00"), false)
+	f.Fuzz(func(t *testing.T, deflated []byte, twice bool) {
+		src := bytes.NewReader(deflated)
+		content, err := io.ReadAll(io.LimitReader(flate.NewReader(src), 1<<20))
+		if err != nil || len(content) == 1<<20 {
+			return
+		}
+		blob := append([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"), deflated[:len(deflated)-src.Len()]...)
+		blob = binary.LittleEndian.AppendUint32(blob, crc32.ChecksumIEEE(content))
+		blob = binary.LittleEndian.AppendUint32(blob, uint32(len(content)))
+		if twice {
+			blob, content = append(blob, blob...), append(content, content...)
+		}
+		for i, at := range everyPoint(t, blob) {
+			if i > 100 {
+				break
+			}
+			got, err := io.ReadAll(newGzipReader(newSource(t.Context(), bytes.NewReader(blob), int64(len(blob)), at.in), at, nil))
+			if err != nil || !bytes.Equal(got, content[at.out:]) {
+				t.Fatalf("point %d, at %d: %d bytes, want %d, %v", i, at.out, len(got), len(content[at.out:]), err)
+			}
+		}
+	})
 }
 
 // FuzzUnmarshal: damaged bytes are refused, and what is taken can be used.

@@ -97,9 +97,15 @@ func (z *gzipReader) nextMember() error {
 }
 
 // block returns what is called between the blocks of a member whose content begins at the offsets.
+//
+// The offset in the blob that flate tells is too large: klauspost/compress 1.20.4 counts bytes twice that it had read ahead
+// of a stored block. By how much is known where it has read nothing ahead, as after a stored block: there its offset must
+// be that of what was taken from the source. Elsewhere it is less, so the largest difference so far is the error.
 func (z *gzipReader) block(out, in int64) func(flate.InflateCheckpoint) {
+	excess := int64(0)
 	return func(c flate.InflateCheckpoint) {
-		at := point{out: out + c.UncompressedOffset, in: in + c.CompressedOffset, bit: c.BitOffset}
+		excess = max(excess, in+c.CompressedOffset-z.src.offset())
+		at := point{out: out + c.UncompressedOffset, in: in + c.CompressedOffset - excess, bit: c.BitOffset}
 		if c.Final || len(c.Window) == 0 || !z.points.wants(at.out, true) {
 			return
 		}

@@ -3,6 +3,7 @@ package layer
 import (
 	"archive/tar"
 	"bytes"
+	standard "compress/gzip"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -74,6 +75,21 @@ func gzipOf(t testing.TB, raw []byte, member int) []byte {
 			t.Fatal(err)
 		}
 		raw = raw[n:]
+	}
+	return b.Bytes()
+}
+
+// gzipLevel compresses into one member as compress/gzip does, which stores what does not compress.
+func gzipLevel(t testing.TB, raw []byte, level int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := standard.NewWriterLevel(&b, level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write(raw)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
 	}
 	return b.Bytes()
 }

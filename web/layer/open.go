@@ -2,15 +2,20 @@ package layer
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"hash"
 	"io"
 )
 
 // linksMax is how many links are followed one after the other.
 const linksMax = 40
 
-// Open returns the content of an entry of this Index: not more than its size. A hard link is followed within the layer;
+// Open returns the content of an entry of this Index: not more than its size. Who reads to the end is told by ErrDamaged
+// when it is not what was scanned. A hard link is followed within the layer;
 // ErrLinkUnknown says that it leads out of it, and ErrNotFile that there is no content. r must be the blob that was
 // scanned. The context is that of all reads; the caller closes.
 func (x *Index) Open(ctx context.Context, r io.ReaderAt, e *Entry) (io.ReadCloser, error) {
@@ -28,7 +33,11 @@ func (x *Index) Open(ctx context.Context, r io.ReaderAt, e *Entry) (io.ReadClose
 	if err != nil {
 		return nil, err
 	}
-	return &content{Reader: a, archive: a, left: e.Size, path: e.Path}, nil
+	c := &content{Reader: a, archive: a, left: e.Size, path: e.Path}
+	if e.Sum != [SumSize]byte{} {
+		c.hash, c.sum = sha256.New(), e.Sum
+	}
+	return c, nil
 }
 
 // follow returns the file that an entry is or links to.
@@ -76,7 +85,12 @@ type content struct {
 	archive *archive // nil: there is nothing to read
 	left    int64    // bytes
 	path    string
+	hash    hash.Hash // of what was read; nil: nothing to compare it with
+	sum     [SumSize]byte
 }
+
+// errSum says that a file is not what was scanned: r is another blob, or a seek point leads astray.
+var errSum = errors.New("the content does not have its checksum")
 
 func (c *content) Read(p []byte) (int, error) {
 	if c.left <= 0 {
@@ -90,13 +104,27 @@ func (c *content) Read(p []byte) (int, error) {
 	}
 	n, err := c.Reader.Read(p)
 	c.left -= int64(n)
+	if c.hash != nil {
+		c.hash.Write(p[:n])
+	}
 	if c.left == 0 {
-		return n, nil
+		return n, c.checkSum()
 	}
 	if err != nil {
 		return n, c.archive.explain(noEOF(err), c.path)
 	}
 	return n, nil
+}
+
+func (c *content) checkSum() error {
+	if c.hash == nil {
+		return nil
+	}
+	var sum [sha256.Size]byte
+	if c.hash.Sum(sum[:0]); !bytes.Equal(sum[:SumSize], c.sum[:]) {
+		return c.archive.explain(errSum, c.path)
+	}
+	return nil
 }
 
 // Close frees what reading took.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -175,6 +176,67 @@ func TestSeek(t *testing.T) {
 			if r.Close(); c.bytes > 3<<20 {
 				t.Errorf("%s: %s took %d of %d bytes", name, e.Path, c.bytes, len(blob))
 			}
+		}
+	}
+}
+
+// TestSeekStored: seek points lie right among blocks that are stored because they do not compress, too.
+func TestSeekStored(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	var files []file
+	for i := range 40 {
+		content := []byte(noise(random, 20_000+random.IntN(100_000)))
+		if i%2 == 0 {
+			for k := range content {
+				content[k] = byte(random.Uint32())
+			}
+		}
+		files = append(files, regular(fmt.Sprint(i), string(content)))
+	}
+	raw := tarOf(t, files...)
+	for _, level := range []int{0, 1, 6} {
+		blob := gzipLevel(t, raw, level)
+		x := scan(t, blob)
+		if x.points = everyPoint(t, blob); len(x.points) < 40 {
+			t.Fatalf("%d points", len(x.points))
+		}
+		for i := range x.Entries {
+			if got, err := read(t, x, blob, x.Entries[i].Path); err != nil || got != files[i].content {
+				t.Fatalf("level %d: file %d: %d bytes, %v", level, i, len(got), err)
+			}
+		}
+		if level == 1 { // what is read wrong does not go unseen
+			x.points[30].bit ^= 1
+			e := &x.Entries[0]
+			for e.Offset < x.points[30].out {
+				e = &x.Entries[slices.IndexFunc(x.Entries, func(f Entry) bool { return f.Offset == e.Offset })+1]
+			}
+			if before(x.points, e.Offset).out == x.points[30].out {
+				if _, err := read(t, x, blob, e.Path); !errors.Is(err, ErrDamaged) {
+					t.Errorf("from a wrong place: %v", err)
+				}
+			}
+		}
+	}
+}
+
+// everyPoint returns all seek points there could be.
+func everyPoint(t testing.TB, blob []byte) []point {
+	points := newPoints()
+	points.windowGap = 1
+	src := newSource(t.Context(), bytes.NewReader(blob), int64(len(blob)), 0)
+	all := []point{}
+	z := newGzipReader(src, point{}, points)
+	buf := make([]byte, 1000)
+	for {
+		_, err := z.Read(buf)
+		all = append(all, points.list...)
+		points.list, points.windows = nil, 0
+		if err == io.EOF {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }
