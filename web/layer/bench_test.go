@@ -38,10 +38,29 @@ func BenchmarkScan(b *testing.B) {
 }
 
 func BenchmarkOpenLast(b *testing.B) {
+	benchmarkOpen(b, func(x *Index) *Entry { return &x.Entries[len(x.Entries)-1] })
+}
+
+// BenchmarkOpenFarthest opens the file that is farthest from the seek point before it.
+func BenchmarkOpenFarthest(b *testing.B) {
+	benchmarkOpen(b, func(x *Index) *Entry {
+		far := func(e *Entry) int64 { return e.Offset - before(x.points, e.Offset).out }
+		best := &x.Entries[0]
+		for i := range x.Entries {
+			if e := &x.Entries[i]; far(e) > far(best) {
+				best = e
+			}
+		}
+		return best
+	})
+}
+
+func benchmarkOpen(b *testing.B, choose func(*Index) *Entry) {
 	benchmarkEach(b, func(b *testing.B, blob []byte) {
 		x := scan(b, blob)
+		e := choose(x)
 		for b.Loop() {
-			r, err := x.Open(b.Context(), bytes.NewReader(blob), &x.Entries[len(x.Entries)-1])
+			r, err := x.Open(b.Context(), bytes.NewReader(blob), e)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -62,6 +81,7 @@ func BenchmarkTree(b *testing.B) {
 
 func BenchmarkDir(b *testing.B) {
 	x := scan(b, benchLayer()["tar"])
+	x.Tree()
 	for b.Loop() {
 		if _, err := x.Dir("usr/lib/package-7/part3"); err != nil {
 			b.Fatal(err)
