@@ -101,7 +101,6 @@ func TestHostile(t *testing.T) {
 		{"endless PAX", join(first, endlessPAX, rawFile('0', "x", ""), tarEnd), ErrLimit, 1},
 		{"endless PAX in gzip", gzipOf(t, join(first, endlessPAX), 0), ErrLimit, 1},
 		{"300,000 files", empties.Bytes(), ErrLimit, 200_000},
-		{"300,000 files in gzip", gzipOf(t, empties.Bytes(), 0), ErrLimit, 200_000},
 		{"negative size", join(first, rawHeader('0', "x", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")), ErrDamaged, 1},
 		{"enormous size", join(first, rawHeader('0', "x", "\x80\x00\x00\x00\x7f\xff\xff\xff\xff\xff\xff\xff"), []byte("x")), ErrDamaged, 2},
 		{"negative size in PAX", join(first, rawFile('x', "pax", paxRecord("size", "-5")), rawFile('0', "x", "")), ErrDamaged, 1},
@@ -118,7 +117,7 @@ func TestHostile(t *testing.T) {
 	} {
 		start := time.Now()
 		x, err := Scan(t.Context(), bytes.NewReader(c.blob), int64(len(c.blob)), Limits{}, nil)
-		if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) || len(x.Entries) < c.entries || c.entries < 1000 && len(x.Entries) > c.entries {
+		if !errors.Is(err, c.want) || (c.want == nil) != (err == nil) || len(x.Entries) != c.entries {
 			t.Errorf("%s: %v after %d entries, want %v after %d", c.name, err, len(x.Entries), c.want, c.entries)
 		}
 		if err != nil && (x.Problem != err.Error() || len(x.Problem) > 500 || strings.Contains(x.Problem, "layer:")) {
