@@ -118,7 +118,7 @@ type Plan struct {
 	Blobs     []BlobItem
 	Kept      []KeptItem // without those that only hang on others
 
-	Frees     int64     // bytes of files that would be freed
+	Frees     int64     // bytes that would be freed: of files, and of manifests in the database
 	KeptBytes int64     // bytes that would be free if nothing were kept for undo
 	KeptUntil time.Time // when the last of them may go; zero when nothing is kept
 
@@ -268,6 +268,7 @@ func (p *Plan) decide(order []*node) {
 		}
 		for _, n := range group {
 			p.Manifests = append(p.Manifests, ManifestItem{n.UntaggedManifest, p.why(n), i})
+			p.Frees += n.Size
 		}
 	}
 }

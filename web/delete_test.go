@@ -117,6 +117,17 @@ func TestDeleteTag(t *testing.T) {
 	}
 }
 
+// TestGoneTag: who follows an old link to a tag is told that it was there, if he may see that.
+func TestGoneTag(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.fill()
+	leads(t, "delete", s.post(writer, "/team/api:1.0/-/delete", "digest", s.at("team/api", "1.0").String()), "/team/api")
+	wants(t, "a tag that was there", s.get(reader, "/team/api:1.0"), 404, "There was such a tag", "its history")
+	wants(t, "one that never was", s.get(reader, "/team/api:nope"), 404, "-There was such a tag")
+	leads(t, "somebody who may not see it", s.get(anonymous, "/team/api:1.0"), "/-/login?next=%2Fteam%2Fapi%3A1.0")
+}
+
 // TestDeleteWithoutPush: who may delete and not push is offered no undo; who may push and not overwrite moves no tag back.
 func TestDeleteWithoutPush(t *testing.T) {
 	t.Parallel()

@@ -61,6 +61,7 @@ type errorData struct {
 	Search  string // for what to search instead
 	Request string // to find it in the log
 	Back    string
+	History string // path, of a tag that was here
 }
 
 // errorPage answers a request with an error. What a visitor cannot help is hidden, and logged with a number to tell us.
@@ -128,6 +129,11 @@ func (h *Handler) suggest(r *request, err error, d *errorData) {
 		d.Search = unknown.Name.String()
 		d.Back = "/"
 		return
+	}
+	if tag := r.route.ref.Tag; errors.Is(err, store.ErrManifestUnknown) && tag != (oci.Tag{}) && r.who.Sees(r.route.name) {
+		if moves, err := h.Store.History(r.Context(), r.route.name, tag, 0, 1); err == nil && len(moves) > 0 {
+			d.History = repositoryPath(r.route.name) + "/-/history/" + tag.String()
+		}
 	}
 	if errors.Is(err, oci.ErrNameInvalid) || errors.Is(err, errPath) {
 		d.Back = "/"

@@ -223,6 +223,9 @@ type column struct {
 	Class      string
 }
 
+// Clear returns the path of the list without a filter.
+func (d repositoriesData) Clear() string { return "/" + d.Namespace }
+
 // Column returns the head of a column: following it sorts by it, and again the other way round. Numbers and times
 // begin with the largest.
 func (d repositoriesData) Column(text, by, class string) column {

@@ -46,18 +46,19 @@ func (h *Handler) repositoryHead(r *request, tab string) (repositoryHead, error)
 
 // repositoryData is what the list of a repository's tags shows.
 type repositoryData struct {
-	Head     repositoryHead
-	Tags     store.TagPage
-	Rows     []tagItem
-	Match    string
-	Sort     string
-	Subjects bool
-	Platform string
-	After    string
-	Commands []command
-	Removed  []store.RemovedTag
-	Below    []oci.Name
-	Link     func(key, value string) string
+	Head        repositoryHead
+	Tags        store.TagPage
+	Rows        []tagItem
+	Match       string
+	Sort        string
+	Subjects    bool
+	Platform    string
+	After       string
+	Commands    []command
+	Removed     []store.RemovedTag
+	MoreRemoved bool
+	Below       []oci.Name
+	Link        func(key, value string) string
 }
 
 type tagItem struct {
@@ -109,8 +110,11 @@ func (h *Handler) repositoryPage(w http.ResponseWriter, r *request) error {
 		}
 	}
 	if d.After == "" && d.Match == "" {
-		if d.Removed, err = h.Store.RemovedTags(r.Context(), r.route.name, removedRows); err != nil {
+		if d.Removed, err = h.Store.RemovedTags(r.Context(), r.route.name, removedRows+1); err != nil {
 			return err
+		}
+		if len(d.Removed) > removedRows {
+			d.Removed, d.MoreRemoved = d.Removed[:removedRows], true
 		}
 		if d.Below, err = h.below(r, r.route.name.String()+"/", belowRows); err != nil {
 			return err
