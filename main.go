@@ -601,9 +601,15 @@ func (c pagesCollector) Plan(ctx context.Context, now bool) (web.Plan, error) {
 	return planOfPages(plan), nil
 }
 
-// Collect carries out a collection, and returns its plan with what was done.
-func (c pagesCollector) Collect(ctx context.Context, now bool, by store.Actor, progress func(done, total int)) (web.Plan, error) {
-	plan, result, err := c.Run(ctx, collectRequest(now, by, gc.Request{Progress: progress}))
+// Collect carries out a collection if its plan is the one of the fingerprint, and returns it with what was done.
+func (c pagesCollector) Collect(ctx context.Context, now bool, fingerprint string, by store.Actor, progress func(done, total int)) (web.Plan, error) {
+	agree := func(p *gc.Plan) error {
+		if p.Fingerprint() != fingerprint {
+			return web.ErrPlanChanged
+		}
+		return nil
+	}
+	plan, result, err := c.Run(ctx, collectRequest(now, by, gc.Request{Progress: progress, Agree: agree}))
 	if err != nil {
 		return web.Plan{}, pagesError(err)
 	}
@@ -680,7 +686,7 @@ func tagLines(remove bool, tags []gc.TagItem) (lines []web.PlanLine) {
 func planOfPages(plan *gc.Plan) web.Plan {
 	p := web.Plan{
 		Tags: int64(len(plan.Tags)), Manifests: int64(len(plan.Manifests)), Blobs: int64(len(plan.Blobs)),
-		Frees: plan.Frees, Kept: plan.KeptBytes, KeptUntil: plan.KeptUntil,
+		Frees: plan.Frees, Kept: plan.KeptBytes, KeptUntil: plan.KeptUntil, Fingerprint: plan.Fingerprint(),
 	}
 	sendPlan(plan, true, func(e server.Event) {
 		item := e.Plan

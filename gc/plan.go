@@ -10,6 +10,8 @@ package gc
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -124,6 +126,21 @@ type Plan struct {
 
 	// Disagreements are items on which the two keys disagree. A plan that has any must not be executed.
 	Disagreements []string
+}
+
+// Fingerprint names what the plan would remove: two that remove the same have the same.
+func (p *Plan) Fingerprint() string {
+	h := sha256.New()
+	for _, t := range p.Tags {
+		fmt.Fprintf(h, "tag %s:%s@%s\n", t.Repository, t.Tag, t.Digest)
+	}
+	for _, m := range p.Manifests {
+		fmt.Fprintf(h, "manifest %s@%s\n", m.Repository, m.Digest)
+	}
+	for _, b := range p.Blobs {
+		fmt.Fprintf(h, "blob %s@%s\n", b.Repository, b.Digest)
+	}
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // A node is an untagged manifest while marking.

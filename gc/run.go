@@ -43,6 +43,8 @@ type Request struct {
 	// End ends keep times, and leases older than an hour, in these repositories. nil: none.
 	End func(oci.Name) bool
 
+	// Agree is asked whether to carry out the plan; an error ends it, and nothing is recorded. nil: yes.
+	Agree    func(*Plan) error
 	Waiting  func()                // told when another collection runs first; may be nil
 	Planned  func(*Plan)           // told what will be done; may be nil
 	Progress func(done, total int) // may be nil
@@ -57,7 +59,7 @@ func (c *Collector) Run(ctx context.Context, q Request) (*Plan, Result, error) {
 	start := c.Timer.Now()
 	began := time.Now()
 	plan, result, err := c.run(ctx, q)
-	if q.DryRun {
+	if q.DryRun || errors.Is(err, errNotAgreed) {
 		return plan, result, err
 	}
 	run := store.CollectionRun{
@@ -131,9 +133,17 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 	if q.DryRun {
 		return plan, Result{}, nil
 	}
+	if q.Agree != nil {
+		if err := q.Agree(plan); err != nil {
+			return plan, Result{}, fmt.Errorf("%w: %w", errNotAgreed, err)
+		}
+	}
 	result, err := plan.Execute(ctx, c.Store, q.Progress)
 	return plan, result, err
 }
+
+// errNotAgreed says that whoever asked for a collection does not want what it would do.
+var errNotAgreed = errors.New("nothing was collected")
 
 // policy returns what is in force. Without knowing it, what it keeps or protects would go.
 func (c *Collector) policy(ctx context.Context) (*policy.Policy, error) {

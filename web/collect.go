@@ -96,14 +96,14 @@ func (h *Handler) unlessWaiting(r *request, run func(context.Context) error) err
 // collect starts a collection and leads to the page that tells how it goes.
 func (h *Handler) collect(w http.ResponseWriter, r *request) error {
 	now := r.PostForm.Get("now") == "1"
-	if err := h.start(now, r.actor()); err != nil {
+	if err := h.start(now, r.PostForm.Get("plan"), r.actor()); err != nil {
 		return err
 	}
 	redirect(w, r, "/-/storage/gc/running")
 	return nil
 }
 
-func (h *Handler) start(now bool, by store.Actor) error {
+func (h *Handler) start(now bool, fingerprint string, by store.Actor) error {
 	h.run.mu.Lock()
 	defer h.run.mu.Unlock()
 	if h.run.running {
@@ -117,14 +117,14 @@ func (h *Handler) start(now bool, by store.Actor) error {
 	h.working.Go(func() {
 		var plan Plan
 		err := guarded(func() (err error) {
-			plan, err = h.Collector.Collect(h.ctx, now, by, func(done, total int) {
+			plan, err = h.Collector.Collect(h.ctx, now, fingerprint, by, func(done, total int) {
 				h.run.mu.Lock()
 				defer h.run.mu.Unlock()
 				h.run.done, h.run.total = done, total
 			})
 			return err
 		})
-		if err != nil && !errors.Is(err, ErrRefused) {
+		if err != nil && !errors.Is(err, ErrRefused) && !errors.Is(err, ErrPlanChanged) {
 			h.Log.Error("collection that a page started failed", "err", err)
 		}
 		h.run.mu.Lock()
@@ -169,7 +169,9 @@ func (h *Handler) collectionPage(w http.ResponseWriter, r *request) error {
 		d = collectionData{Running: h.run.running, Started: h.run.started, Done: h.run.done, Total: h.run.total, Now: h.run.now, Plan: h.run.plan, Took: h.run.took}
 		if err := h.run.err; err != nil {
 			d.Problem = sentence(err)
-			if !errors.Is(err, ErrRefused) && !errors.Is(err, context.Canceled) {
+			if errors.Is(err, ErrPlanChanged) {
+				d.Problem = sentence(ErrPlanChanged)
+			} else if !errors.Is(err, ErrRefused) && !errors.Is(err, context.Canceled) {
 				d.Problem = "It failed; the server has logged why."
 			}
 		}

@@ -27,7 +27,7 @@ func TestCollect(t *testing.T) {
 	wants(t, "before the first", s.get(admin, "/-/storage/gc/running"), 404)
 	wants(t, "the plan", s.get(admin, "/-/storage/gc"), 200, "4.0 MiB", "rule “old ones”: is older than 30 days", "team/api:1.0", "Collect now", "Kept for undo5.0 MiB", "End keep times…")
 	wants(t, "the plan without keep times", s.get(admin, "/-/storage/gc?now=1"), 200, "Free 9.0 MiB now", "can no longer be restored", "-Kept for undo")
-	wants(t, "kept for undo", s.get(admin, "/-/storage"), 200, "5.0 MiB is kept only so that you can undo", "for undo")
+	wants(t, "kept for undo", s.get(admin, "/-/storage"), 200, "5.0 MiB that no tag leads to is kept for a while", "for undo")
 	wants(t, "by who is no administrator", s.post(writer, "/-/storage/gc"), 403)
 
 	step, started := make(chan struct{}), make(chan struct{})
@@ -63,6 +63,15 @@ func TestCollect(t *testing.T) {
 	}
 
 	s.collector.collect = nil
+	s.collector.mu.Lock()
+	s.collector.plan.Fingerprint = "another"
+	s.collector.mu.Unlock()
+	leads(t, "a plan that is not what was shown", s.post(admin, "/-/storage/gc", "plan", "shown before"), "/-/storage/gc/running")
+	s.pages.working.Wait()
+	wants(t, "what became of it", s.get(admin, "/-/storage/gc/running"), 200, "Nothing was collected", "has changed since it was shown")
+	s.collector.mu.Lock()
+	s.collector.plan.Fingerprint = ""
+	s.collector.mu.Unlock()
 	leads(t, "once more, without keep times", s.post(admin, "/-/storage/gc", "now", "1"), "/-/storage/gc/running")
 	s.whenDone()
 	for i, by := range s.collector.by {

@@ -43,7 +43,7 @@ func (t target) byDigest() string { return t.Host + "/" + t.Name.String() + "@" 
 // plain returns the flag that a client needs for plain HTTP, with a space in front. Those that take it from a loopback
 // address by themselves need none there.
 func (t target) plain(flag string, loopback bool) string {
-	if t.HTTPS || loopback && isLoopback(t.Host) {
+	if t.HTTPS || loopback && isLocalhost(t.Host) {
 		return ""
 	}
 	return " " + flag
@@ -55,6 +55,14 @@ func isLoopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return host == "localhost" || err == nil && addr.IsLoopback()
+}
+
+// isLocalhost reports whether a host is one of those that every client takes for this machine.
+func isLocalhost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return slices.Contains([]string{"localhost", "127.0.0.1", "::1", "[::1]"}, host)
 }
 
 // imageCommand returns how a client fetches an image.

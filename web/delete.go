@@ -184,7 +184,7 @@ func (h *Handler) deleteTags(w http.ResponseWriter, r *request) error {
 		return fmt.Errorf("%w: no tag was chosen, or more than %d", errForm, bulkMax)
 	}
 	if len(shown) > confirmAbove && r.PostForm.Get("confirm") != r.route.name.String() {
-		return fmt.Errorf("%w: to remove %d tags type the name of the repository, %s", errForm, len(shown), r.route.name)
+		return fmt.Errorf("%w: to remove %d tags, go back and type the name of the repository, %s", errConfirm, len(shown), r.route.name)
 	}
 	removed := 0
 	var stays []string
@@ -251,7 +251,7 @@ func (h *Handler) deleteRepositoryPage(w http.ResponseWriter, r *request) error 
 
 func (h *Handler) deleteRepository(w http.ResponseWriter, r *request) error {
 	if r.PostForm.Get("confirm") != r.route.name.String() {
-		return fmt.Errorf("%w: to remove all tags type the name of the repository, %s", errForm, r.route.name)
+		return fmt.Errorf("%w: to remove all tags, go back and type the name of the repository, %s", errConfirm, r.route.name)
 	}
 	n, err := h.Collector.Remove(r.Context(), r.route.name, r.PostForm.Get("plan"), r.actor())
 	if err != nil {

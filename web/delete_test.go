@@ -103,12 +103,16 @@ func TestDeleteTag(t *testing.T) {
 	wants(t, "the history", s.get(writer, "/team/api/-/history/1.0"), 200, "removed", "by writer", "History of 1.0")
 
 	// Whoever may not push is offered no undo, and a restore that makes no sense changes nothing.
+	from := map[string]string{"1.0": c.amd.String()}
 	for _, tt := range []struct {
 		tag, to string
 		status  int
 	}{{"1.0", missing.String(), 404}, {"1.0", "x", 400}, {"", c.amd.String(), 400}, {"never", "1", 404}, {"-", "1", 400}, {"1.0", "99", 404}} {
-		wants(t, fmt.Sprintf("restore %+v", tt), s.post(writer, "/team/api/-/restore", "tag", tt.tag, "to", tt.to), tt.status)
+		wants(t, fmt.Sprintf("restore %+v", tt), s.post(writer, "/team/api/-/restore", "tag", tt.tag, "to", tt.to, "from", from[tt.tag]), tt.status)
 	}
+	// Whoever pushed the tag anew since the page was made keeps what he pushed.
+	wants(t, "an old undo", s.post(writer, "/team/api/-/restore", "tag", "1.0", "to", c.arm.String()), 409, "It has changed meanwhile")
+	wants(t, "an old restore", s.post(writer, "/team/api/-/restore", "tag", "1.0", "to", c.arm.String(), "from", c.index.String()), 409, "It has changed meanwhile")
 	wants(t, "restore by a reader", s.post(reader, "/team/api/-/restore", "tag", "1.0", "to", c.arm.String()), 403)
 	leads(t, "restore with a way back", s.post(writer, "/team/api/-/restore", "tag", "1.0", "to", c.amd.String(), "next", "/team/api/-/history"), "/team/api/-/history")
 	leads(t, "restore with a way to elsewhere", s.post(writer, "/team/api/-/restore", "tag", "1.0", "to", c.amd.String(), "next", "//evil"), "/")
@@ -142,7 +146,7 @@ func TestDeleteWithoutPush(t *testing.T) {
 	}
 	wants(t, "restore by who may not push", s.post("cleaner", "/team/api/-/restore", "tag", "1.0", "to", c.amd.String()), 403)
 	leads(t, "restore of a tag that went", s.post("adder", "/team/api/-/restore", "tag", "1.0", "to", c.amd.String()), "/team/api")
-	wants(t, "move of a tag that is there", s.post("adder", "/team/api/-/restore", "tag", "1.0", "to", c.arm.String()), 403)
+	wants(t, "move of a tag that is there", s.post("adder", "/team/api/-/restore", "tag", "1.0", "to", c.arm.String(), "from", c.amd.String()), 403)
 	if s.at("team/api", "1.0") != c.amd {
 		t.Error("the tag moved")
 	}
@@ -279,7 +283,7 @@ func TestImmutable(t *testing.T) {
 	s := newSite(t)
 	c := s.fill()
 	s.store.SetImmutable(func(oci.Name, oci.Tag) string { return "release" })
-	wants(t, "restore", s.post(writer, "/team/api/-/restore", "tag", "1.0", "to", c.arm.String()), 409, "This tag must not move")
+	wants(t, "restore", s.post(writer, "/team/api/-/restore", "tag", "1.0", "to", c.arm.String(), "from", c.amd.String()), 409, "This tag must not move")
 	if s.at("team/api", "1.0") != c.amd {
 		t.Error("the tag moved")
 	}

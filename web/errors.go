@@ -48,6 +48,7 @@ var table = []struct {
 	{auth.ErrCrossOrigin, http.StatusForbidden, "Refused"},
 	{errPath, http.StatusNotFound, "No such page"},
 	{errMethod, http.StatusMethodNotAllowed, "Not possible here"},
+	{errConfirm, http.StatusBadRequest, "Not confirmed"},
 	{errForm, http.StatusBadRequest, "The form cannot be read"},
 	{context.Canceled, http.StatusRequestTimeout, "Cancelled"},
 }
@@ -72,6 +73,9 @@ func (h *Handler) errorPage(w http.ResponseWriter, r *request, err error) {
 			d.Status, d.Title, d.Text = row.status, row.title, sentence(err)
 			break
 		}
+	}
+	if errors.Is(err, store.ErrPrecondition) {
+		d.Text = "It is not what was shown any more. Nothing was changed; look again."
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		d.Status, d.Title, d.Text = http.StatusRequestEntityTooLarge, "Too much at once", "The form is larger than this page takes."

@@ -410,11 +410,16 @@ func (c *collector) Plan(_ context.Context, now bool) (Plan, error) {
 	return p, c.planErr
 }
 
-func (c *collector) Collect(ctx context.Context, now bool, by store.Actor, progress func(done, total int)) (Plan, error) {
+func (c *collector) Collect(ctx context.Context, now bool, fingerprint string, by store.Actor, progress func(done, total int)) (Plan, error) {
 	c.mu.Lock()
-	c.runs, c.by = append(c.runs, now), append(c.by, by)
 	collect, plan := c.collect, c.plan
+	if fingerprint == plan.Fingerprint {
+		c.runs, c.by = append(c.runs, now), append(c.by, by)
+	}
 	c.mu.Unlock()
+	if fingerprint != plan.Fingerprint {
+		return Plan{}, ErrPlanChanged
+	}
 	if collect != nil {
 		return collect(ctx, progress)
 	}

@@ -1,11 +1,14 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
 	"cubby/store"
 	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // historyData is what the history of a tag, or of all tags of a repository, shows.
@@ -19,7 +22,8 @@ type historyData struct {
 
 type moveItem struct {
 	store.TagMove
-	Here       bool // the tag is where this move put it, as far as this page tells
+	Now        digest.Digest // where the tag is, "" when it is gone
+	Here       bool          // the tag is where this move put it, as far as this page tells
 	CanRestore bool
 }
 
@@ -38,9 +42,13 @@ func (h *Handler) historyPage(w http.ResponseWriter, r *request) error {
 		moves = moves[:pageRows]
 		d.Next = strconv.FormatInt(moves[len(moves)-1].ID, 10)
 	}
+	now, err := h.tagsNow(r, moves)
+	if err != nil {
+		return err
+	}
 	seen := make(map[string]bool)
 	for _, m := range moves {
-		item := moveItem{TagMove: m, Here: before <= 0 && !seen[m.Tag]}
+		item := moveItem{TagMove: m, Now: now[m.Tag].Digest, Here: before <= 0 && !seen[m.Tag]}
 		seen[m.Tag] = true
 		item.CanRestore = head.CanPush && m.To != "" && !m.Deleted && !item.Here
 		d.Moves = append(d.Moves, item)
@@ -54,6 +62,19 @@ func (h *Handler) historyPage(w http.ResponseWriter, r *request) error {
 	return h.render(w, r, http.StatusOK, "history", v)
 }
 
+// tagsNow returns where the tags of some moves are now.
+func (h *Handler) tagsNow(r *request, moves []store.TagMove) (map[string]store.TagTarget, error) {
+	var tags []oci.Tag
+	for _, m := range moves {
+		tag, err := oci.ParseTag(m.Tag)
+		if err != nil {
+			return nil, err
+		}
+		tags = append(tags, tag)
+	}
+	return h.Store.TagTargets(r.Context(), r.route.name, tags)
+}
+
 // restore points a tag to where it was: the undo of a removal, and of a push.
 func (h *Handler) restore(w http.ResponseWriter, r *request) error {
 	tag, err := oci.ParseTag(r.PostForm.Get("tag"))
@@ -64,7 +85,19 @@ func (h *Handler) restore(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	m, err := h.Store.Restore(r.Context(), r.route.name, tag, to, !r.who.May(store.ActionOverwrite, r.route.name), r.actor())
+	// The form says where the tag was when it was shown: nothing that came there since is moved away.
+	from := r.PostForm.Get("from")
+	at, err := h.Store.TagTargets(r.Context(), r.route.name, []oci.Tag{tag})
+	if err != nil {
+		return err
+	}
+	if now := at[tag.String()].Digest.String(); now != from && now != r.PostForm.Get("to") {
+		return ErrPlanChanged
+	}
+	m, err := h.Store.Restore(r.Context(), r.route.name, tag, to, from == "" || !r.who.May(store.ActionOverwrite, r.route.name), r.actor())
+	if from == "" && errors.Is(err, store.ErrOverwrite) {
+		err = ErrPlanChanged
+	}
 	if err != nil {
 		return err
 	}

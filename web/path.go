@@ -65,6 +65,8 @@ var (
 	errPath   = errors.New("there is no such page")
 	errMethod = errors.New("method not allowed")
 	errForm   = errors.New("the form cannot be read")
+	// errConfirm says that nothing was removed.
+	errConfirm = errors.New("nothing was removed")
 )
 
 // fixed are the pages behind /-/ without a parameter.

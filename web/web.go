@@ -53,8 +53,8 @@ type Config struct {
 type Collector interface {
 	// Plan returns what a collection would do now. With now set keep times end at once.
 	Plan(ctx context.Context, now bool) (Plan, error)
-	// Collect does it. progress may be called from another goroutine.
-	Collect(ctx context.Context, now bool, by store.Actor, progress func(done, total int)) (Plan, error)
+	// Collect does it if the plan is still the one of the fingerprint, else it is ErrPlanChanged.
+	Collect(ctx context.Context, now bool, fingerprint string, by store.Actor, progress func(done, total int)) (Plan, error)
 	// PlanRemoval returns what removing all tags of a repository would do; its Fingerprint is what Remove asks for.
 	PlanRemoval(ctx context.Context, name oci.Name) (Plan, error)
 	// Remove removes them if the plan is still the one of the fingerprint, and returns how many tags went.
@@ -76,7 +76,7 @@ type Plan struct {
 	Frees       int64 // bytes
 	Kept        int64 // bytes that are kept for undo
 	KeptUntil   time.Time
-	Fingerprint string // of a removal
+	Fingerprint string // of what goes
 }
 
 // Goes reports whether anything would be removed.
@@ -252,6 +252,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) error {
 	}
 	if err := h.allow(r, need); err != nil {
 		return err
+	}
+	if h.ReadOnly && (need == deleting || need == restoring) {
+		return fmt.Errorf("%w: the server was started with --read-only", store.ErrReadOnly)
 	}
 	if r.Method == http.MethodPost {
 		if h.ReadOnly && need != settingOwn && need != everybody {
