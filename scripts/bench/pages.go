@@ -264,7 +264,7 @@ func putTagged(ctx context.Context, st *store.Store, name oci.Name, mediaType, r
 type noCollector struct{}
 
 func (noCollector) Plan(context.Context, bool) (p web.Plan, err error) { return p, nil }
-func (noCollector) Collect(context.Context, bool, store.Actor, func(done, total int)) (p web.Plan, err error) {
+func (noCollector) Collect(context.Context, bool, string, store.Actor, func(done, total int)) (p web.Plan, err error) {
 	return p, nil
 }
 func (noCollector) PlanRemoval(context.Context, oci.Name) (p web.Plan, err error) { return p, nil }
