@@ -141,7 +141,7 @@ func (w *world) pages() []pageCase {
 		{name: "400 name", path: "/UPPER/case", site: o, status: 400},
 		{name: "400 tag", path: "/team/api:" + strings.Repeat("t", 129), site: o, status: 400},
 		{name: "400 digest", path: "/team/api@sha256:12", site: o, status: 400},
-		{name: "400 form", path: "/team/api/-/tags/delete", site: o, status: 400},
+		{name: "400 form", path: "/team/api/-/tags/delete" + "?" + strings.Repeat("tag=a&", 501), site: o, status: 400},
 		{name: "401", site: u, who: admin, status: 401, reach: func(b *tab, w *world) {
 			b.open("/team/front:1/-/delete")
 			b.clearCookies()
