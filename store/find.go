@@ -68,12 +68,17 @@ type TagHit struct {
 
 // FindTags returns at most n tags of some repositories that have text in their name, in either case: first those that are
 // it, then those that begin with it. Tags that belong to a digest (oci.Subject) are left out. more tells that there are
-// others. It takes one statement, which reads an index of all names unless enough is found before.
+// others. It takes one statement, which reads an index of all names unless enough is found before. What is longer than 64
+// bytes is found at the beginning of names only.
 func (s *Store) FindTags(ctx context.Context, text string, among Among, n int) (hits []TagHit, more bool, err error) {
 	if text == "" || len(text) > oci.TagMax {
 		return nil, false, nil
 	}
 	text = lowerASCII(text)
+	var part any // NULL is in no name
+	if len(text) <= partMax {
+		part = "%" + escapeLike(text) + "%"
+	}
 	return find(ctx, s, n, func(r row) (h TagHit, err error) {
 		var name string
 		if err := r.Scan(&name, &h.Tag, &h.Digest, &h.Kind); err != nil {
@@ -86,10 +91,14 @@ func (s *Store) FindTags(ctx context.Context, text string, among Among, n int) (
 			UNION ALL
 			SELECT repository, name FROM tags WHERE name > ?1 COLLATE NOCASE AND name < ?1 || char(127) COLLATE NOCASE AND`+amongRepositories+`
 			UNION ALL
-			SELECT repository, name FROM tags INDEXED BY tags_name WHERE instr(lower(name), ?1) > 1 AND`+amongRepositories+`) h
+			SELECT repository, name FROM tags INDEXED BY tags_name WHERE name LIKE ?2 ESCAPE '\' AND name NOT LIKE ?3 ESCAPE '\' AND`+amongRepositories+`) h
 		CROSS JOIN tags t ON t.repository = h.repository AND t.name = h.name CROSS JOIN repositories r ON r.id = t.repository
 		CROSS JOIN manifests m ON m.id = t.manifest CROSS JOIN digests d ON d.id = m.digest LEFT JOIN manifest_facts f ON f.manifest = m.id
-		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, nil, nil, findRows, nil, nil, nil, nil, among.list())
+		WHERE NOT `+isSubjectTag+` LIMIT ?4`, text, part, escapeLike(text)+"%", findRows, nil, nil, nil, nil, among.list())
+}
+
+func escapeLike(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s)
 }
 
 // A DigestHit is a manifest or blob whose digest begins with what was asked for.
