@@ -5,13 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"cubby/store/oci"
 )
@@ -87,37 +84,8 @@ func Allowed(grants []Grant, name oci.Name) (a Actions) {
 	return a
 }
 
-// A User may log in. It is immutable.
-type User struct {
-	ID        int64
-	Name      string
-	Password  string // a bcrypt hash
-	CreatedAt time.Time
-	Grants    []Grant
-}
-
-// IsAdmin reports whether the user may do everything.
-func (u *User) IsAdmin() bool {
-	return slices.ContainsFunc(u.Grants, func(g Grant) bool { return g.Actions&ActionAdmin != 0 && g.Repositories.String() == globAll })
-}
-
 // globAll is the pattern of all repositories.
 const globAll = "**"
-
-// A Token is an access token of a user: it allows what both the user and its grant allow. It is immutable.
-type Token struct {
-	ID          string
-	User        *User
-	Secret      []byte // SHA-256 of it
-	Description string
-	Grant       Grant
-	Networks    []netip.Prefix // from where it may be used; empty for everywhere
-	CreatedAt   time.Time
-	ExpiresAt   time.Time // zero for never
-}
-
-// Expired reports whether the token is not valid any more.
-func (t *Token) Expired(now time.Time) bool { return !t.ExpiresAt.IsZero() && !now.Before(t.ExpiresAt) }
 
 // An Access is who may do what, at one moment. It is immutable.
 type Access struct {
@@ -136,23 +104,6 @@ var (
 	ErrUserInvalid  error = refusal("user name invalid")
 	ErrTokenUnknown error = refusal("no such token")
 )
-
-// userNameMax is the longest name of a user in bytes.
-const userNameMax = 64
-
-// CheckUserName returns ErrUserInvalid for a name that no user can have: Basic authentication ends it at a colon, and
-// "anonymous" is whoever does not log in.
-func CheckUserName(name string) error {
-	const signs = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._@+-"
-	bad := func(r rune) bool { return !strings.ContainsRune(signs, r) }
-	switch {
-	case name == "" || len(name) > userNameMax || strings.ContainsFunc(name, bad):
-		return fmt.Errorf("%w: %.70q; a name has 1 to %d letters, digits and signs . _ @ + -", ErrUserInvalid, name, userNameMax)
-	case name == "anonymous":
-		return fmt.Errorf("%w: anonymous is whoever does not log in", ErrUserInvalid)
-	}
-	return nil
-}
 
 // access holds the present Access.
 type access struct {
@@ -209,14 +160,6 @@ func (a *access) load(ctx context.Context, db *database) error {
 	return nil
 }
 
-func scanUser(r row) (*User, error) {
-	u := &User{}
-	var created int64
-	err := r.Scan(&u.ID, &u.Name, &u.Password, &created)
-	u.CreatedAt = time.Unix(created, 0)
-	return u, err
-}
-
 // scanGrant reads a pattern and actions, behind other columns.
 func scanGrant(r row, before ...any) (g Grant, err error) {
 	var pattern, actions string
@@ -232,58 +175,6 @@ func parseGrant(pattern, actions string) (g Grant, err error) {
 	}
 	g.Actions, err = ParseActions(actions)
 	return g, err
-}
-
-func scanToken(r row, users map[int64]*User) (*Token, error) {
-	t := &Token{}
-	var user, created, expires int64
-	var pattern, actions, networks string
-	err := r.Scan(&t.ID, &user, &t.Secret, &t.Description, &pattern, &actions, &networks, &created, &expires)
-	if err != nil {
-		return nil, err
-	}
-	if t.Grant, err = parseGrant(pattern, actions); err != nil {
-		return nil, err
-	}
-	for v := range strings.FieldsSeq(networks) {
-		p, err := netip.ParsePrefix(v)
-		if err != nil {
-			return nil, err
-		}
-		t.Networks = append(t.Networks, p)
-	}
-	t.User, t.CreatedAt = users[user], time.Unix(created, 0)
-	if expires != 0 {
-		t.ExpiresAt = time.Unix(expires, 0)
-	}
-	return t, nil
-}
-
-// FirstUser is the name of the user that is made on a network when there is none.
-const FirstUser = "admin"
-
-// WriteAdminPassword keeps the password of FirstUser in a file, for its owner to read.
-func (s *Store) WriteAdminPassword(password string) error {
-	if err := s.changeable(); err != nil {
-		return err
-	}
-	return s.data.WriteFile(FileAdminPassword, ".", []byte(password+"\n"))
-}
-
-// HasAdminPassword reports whether the password that was made up for the first user is still in its file.
-func (s *Store) HasAdminPassword() bool {
-	_, err := s.data.Root().Stat(FileAdminPassword)
-	return err == nil
-}
-
-// forgetAdminPassword removes the file with a password that is not valid any more.
-func (s *Store) forgetAdminPassword(name string) {
-	if name != FirstUser {
-		return
-	}
-	if err := s.data.Remove(FileAdminPassword); err != nil {
-		s.log.Warn("file with an old password left behind", "file", FileAdminPassword, "err", err)
-	}
 }
 
 // changeAccess runs a change of who may do what. When it returns nil the change is on the disk and in force.
@@ -312,106 +203,6 @@ func (s *Store) rereadAccess(ctx context.Context) {
 	if err := s.access.load(ctx, s.db); err != nil {
 		s.log.Error("who may do what cannot be read: nobody may do anything", "err", err)
 	}
-}
-
-// AddUser makes a user with a bcrypt hash of its password, or is ErrUserExists. The first one without grants gets all
-// rights, because somebody must be able to give them. It returns what the user may do, and whether it is the first.
-func (s *Store) AddUser(ctx context.Context, name, password string, grants []Grant, by Actor) (granted []Grant, first bool, err error) {
-	if err := CheckUserName(name); err != nil {
-		return nil, false, err
-	}
-	all, err := oci.ParseGlob(globAll)
-	if err != nil {
-		return nil, false, err
-	}
-	err = s.changeAccess(ctx, func(t *tx) error {
-		granted = grants
-		if err := t.queryRow(t.ctx, `SELECT NOT EXISTS (SELECT 1 FROM users)`).Scan(&first); err != nil {
-			return err
-		}
-		if first && len(grants) == 0 {
-			granted = []Grant{{all, ActionAdmin}}
-		}
-		var exists bool
-		if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM users WHERE name = ?)`, name).Scan(&exists); err != nil {
-			return err
-		}
-		if exists {
-			return fmt.Errorf("%w: %s", ErrUserExists, name)
-		}
-		id, err := t.insert(`INSERT INTO users (name, password, created_at) VALUES (?, ?, ?)`, name, password, t.now)
-		if err != nil {
-			return err
-		}
-		for _, g := range granted {
-			if err := t.setGrant(id, g); err != nil {
-				return err
-			}
-		}
-		return t.audit(AuditEntry{Action: AuditUserAdd, Detail: name + ": " + describeGrants(granted)}, by)
-	})
-	return granted, first, err
-}
-
-func describeGrants(grants []Grant) string {
-	var list []string
-	for _, g := range grants {
-		list = append(list, g.Repositories.String()+" "+g.Actions.String())
-	}
-	if len(list) == 0 {
-		return "may do nothing"
-	}
-	return strings.Join(list, "; ")
-}
-
-func (t *tx) user(name string) (id int64, err error) {
-	err = t.queryRow(t.ctx, `SELECT id FROM users WHERE name = ?`, name).Scan(&id)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = fmt.Errorf("%w: %s", ErrUserUnknown, name)
-	}
-	return id, err
-}
-
-// SetPassword changes the bcrypt hash of a user's password. What was derived from the old one is not valid any more.
-func (s *Store) SetPassword(ctx context.Context, name, password string, by Actor) error {
-	err := s.changeAccess(ctx, func(t *tx) error {
-		id, err := t.user(name)
-		if err != nil {
-			return err
-		}
-		if _, err := t.exec(`UPDATE users SET password = ? WHERE id = ?`, password, id); err != nil {
-			return err
-		}
-		if _, err := t.exec(`DELETE FROM sessions WHERE user_id = ?`, id); err != nil {
-			return err
-		}
-		return t.audit(AuditEntry{Action: AuditUserPassword, Detail: name}, by)
-	})
-	if err == nil {
-		s.forgetAdminPassword(name)
-	}
-	return err
-}
-
-// RemoveUser removes a user with its grants, tokens and sessions.
-func (s *Store) RemoveUser(ctx context.Context, name string, by Actor) error {
-	err := s.changeAccess(ctx, func(t *tx) error {
-		id, err := t.user(name)
-		if err != nil {
-			return err
-		}
-		if _, err := t.exec(`DELETE FROM users WHERE id = ?`, id); err != nil {
-			return err
-		}
-		if _, err := t.exec(`DELETE FROM sessions WHERE user_id = ?`, id); err != nil {
-			return err
-		}
-		return t.audit(AuditEntry{Action: AuditUserRemove, Detail: name}, by)
-	})
-	if err == nil {
-		s.forgetAdminPassword(name)
-	}
-	return err
 }
 
 // setGrant replaces the actions of a pattern; none removes it.
@@ -515,93 +306,4 @@ func (s *Store) SetAnonymous(ctx context.Context, g Grant, by Actor) error {
 		}
 		return t.audit(AuditEntry{Action: AuditAnonymous, Repository: g.Repositories.String(), Detail: actions}, by)
 	})
-}
-
-// AddToken stores an access token of a user. Its ID must be new.
-func (s *Store) AddToken(ctx context.Context, user string, v Token, by Actor) error {
-	return s.changeAccess(ctx, func(t *tx) error {
-		id, err := t.user(user)
-		if err != nil {
-			return err
-		}
-		var networks []string
-		for _, p := range v.Networks {
-			networks = append(networks, p.String())
-		}
-		expires := int64(0)
-		if !v.ExpiresAt.IsZero() {
-			expires = v.ExpiresAt.Unix()
-		}
-		if _, err := t.exec(`INSERT INTO tokens (id, user, secret, description, repositories, actions, networks, created_at, expires_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, v.ID, id, v.Secret, v.Description, v.Grant.Repositories.String(), v.Grant.Actions.String(),
-			strings.Join(networks, " "), t.now, expires); err != nil {
-			return err
-		}
-		return t.audit(AuditEntry{Action: AuditTokenCreate, Repository: v.Grant.Repositories.String(), Detail: user + " " + v.ID + " " + v.Grant.Actions.String()}, by)
-	})
-}
-
-// RemoveToken revokes an access token, and what was derived from it.
-func (s *Store) RemoveToken(ctx context.Context, id string, by Actor) error {
-	return s.changeAccess(ctx, func(t *tx) error {
-		n, err := t.exec(`DELETE FROM tokens WHERE id = ?`, id)
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return fmt.Errorf("%w: %s", ErrTokenUnknown, id)
-		}
-		return t.audit(AuditEntry{Action: AuditTokenRevoke, Detail: id}, by)
-	})
-}
-
-// A TokenUse is when and from where a token, or a session, was last used.
-type TokenUse struct {
-	At      time.Time // zero for never
-	Address string
-}
-
-// TokenUses returns the last use of every token, as far as it is written.
-func (s *Store) TokenUses(ctx context.Context) (map[string]TokenUse, error) {
-	type use struct {
-		id string
-		TokenUse
-	}
-	uses, err := collect(ctx, s.db, func(r row) (u use, err error) {
-		var at int64
-		err = r.Scan(&u.id, &at, &u.Address)
-		if at != 0 {
-			u.At = time.Unix(at, 0)
-		}
-		return u, err
-	}, `SELECT id, last_used, last_address FROM tokens`)
-	all := make(map[string]TokenUse)
-	for _, u := range uses {
-		all[u.id] = u.TokenUse
-	}
-	return all, err
-}
-
-// TokenUsed notes that a token was used. It is written a few seconds later.
-func (s *Store) TokenUsed(id, address string) {
-	if s.readOnly {
-		return
-	}
-	s.events.mu.Lock()
-	defer s.events.mu.Unlock()
-	if s.events.tokens == nil {
-		s.events.tokens = make(map[string]TokenUse)
-	}
-	s.events.tokens[id] = TokenUse{time.Unix(s.stamp(), 0), address}
-}
-
-// writeTokenUses writes last uses inside a transaction.
-func (t *tx) writeTokenUses(uses map[string]TokenUse) error {
-	for _, id := range slices.Sorted(maps.Keys(uses)) {
-		u := uses[id]
-		if _, err := t.exec(`UPDATE tokens SET last_used = max(last_used, ?2), last_address = ?3 WHERE id = ?1`, id, u.At.Unix(), u.Address); err != nil {
-			return err
-		}
-	}
-	return nil
 }
