@@ -11,17 +11,16 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"cubby/gc"
+	"cubby/gc/bridge"
 	"cubby/gc/policy"
 	"cubby/server"
 	"cubby/server/auth"
@@ -32,7 +31,6 @@ import (
 	"cubby/web"
 
 	"github.com/dustin/go-humanize"
-	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -391,174 +389,11 @@ func aloneCollector(st *store.Store) *gc.Collector {
 	return collector
 }
 
-// adminHandler adds to the server's commands those that package gc carries out: the two do not know each other. problem
-// tells what a person should know about the rules, and may be nil.
+// adminHandler adds to the server's commands those that package gc carries out. problem tells what a person should know
+// about the rules, and may be nil.
 func adminHandler(st *store.Store, collector *gc.Collector, problem func() string) http.Handler {
-	// with tells the problem, if there is one, and makes refusals of package gc the server's.
-	with := func(run server.AdminFunc) server.AdminFunc {
-		return func(ctx context.Context, st *store.Store, r *http.Request, send func(server.Event)) error {
-			err := run(ctx, st, r, send)
-			if problem != nil && problem() != "" {
-				send(server.Event{Note: problem()})
-			}
-			if errors.Is(err, gc.ErrRefused) {
-				return server.Refused(err)
-			}
-			return err
-		}
-	}
-	return server.Admin(st, map[string]server.AdminFunc{
-		"POST /gc": with(func(ctx context.Context, _ *store.Store, r *http.Request, send func(server.Event)) error {
-			return collect(ctx, collector, r.URL.Query(), send)
-		}),
-		"POST /rm/matching": with(func(ctx context.Context, st *store.Store, r *http.Request, send func(server.Event)) error {
-			return removeMatching(ctx, st, collector, r.URL.Query(), send)
-		}),
-		"GET /gc/log": func(ctx context.Context, st *store.Store, _ *http.Request, send func(server.Event)) error {
-			runs, err := st.Collections(ctx, 100)
-			for _, run := range runs {
-				send(server.Event{Run: &run})
-			}
-			return err
-		},
-	})
+	return server.Admin(st, bridge.Commands(collector, problem))
 }
-
-// collect carries out `cubby gc`.
-func collect(ctx context.Context, collector *gc.Collector, query url.Values, send func(server.Event)) error {
-	dryRun, force := query.Get("dry-run") == "true", query.Get("force") == "true"
-	cause := []string{"command"}
-	for _, flag := range []string{"now", "force"} {
-		if query.Get(flag) == "true" {
-			cause = append(cause, "--"+flag)
-		}
-	}
-	q := gc.Request{
-		DryRun: dryRun, Force: force,
-		Waiting: func() { send(server.Event{Note: "another collection runs; waiting for it"}) },
-		Planned: func(p *gc.Plan) { sendPlan(p, dryRun, send) },
-		Progress: func(done, total int) {
-			send(server.Event{Progress: &server.Progress{Done: int64(done), Total: int64(total)}})
-		},
-	}
-	if repo := query.Get("repo"); repo != "" {
-		var err error
-		if q.Repository, err = oci.ParseName(repo); err != nil {
-			return err
-		}
-		if _, err := collector.Store.RepositoryUse(ctx, q.Repository); err != nil {
-			return err
-		}
-		cause = append(cause, repo)
-	}
-	q.Cause = strings.Join(cause, " ")
-	if query.Get("now") == "true" {
-		q.End = func(oci.Name) bool { return true }
-	}
-	if query.Has("config") {
-		if !dryRun {
-			return server.Refused(errors.New("rules can only be tried in a dry run"))
-		}
-		p, warnings, err := policy.Parse([]byte(query.Get("config")))
-		if err != nil {
-			return server.Refused(err)
-		}
-		for _, w := range warnings {
-			send(server.Event{Note: "warning: " + w})
-		}
-		q.Policy = p
-	}
-	began := time.Now()
-	plan, result, err := collector.Run(ctx, q)
-	if err != nil {
-		return err
-	}
-	c := server.CollectedItem{
-		DryRun: dryRun, Now: q.End != nil, Tags: result.Tags, Manifests: result.Manifests, Blobs: result.Blobs, Orphans: result.Orphans, Spared: result.Spared,
-		Freed: result.Bytes, Kept: plan.KeptBytes, KeptUntil: plan.KeptUntil, Seconds: time.Since(began).Seconds(),
-	}
-	if dryRun {
-		c.Tags, c.Manifests, c.Blobs, c.Freed = int64(len(plan.Tags)), int64(len(plan.Manifests)), int64(len(plan.Blobs)), plan.Frees
-	}
-	send(server.Event{Collected: &c})
-	return nil
-}
-
-// sendPlan sends what goes and what stays for a while; keptTags adds the tags that rules keep.
-func sendPlan(p *gc.Plan, keptTags bool, send func(server.Event)) {
-	item := func(action, kind string, name oci.Name, dgst digest.Digest, size int64, why string, until time.Time) {
-		send(server.Event{Plan: &server.PlanItem{
-			Action: action, Kind: kind, Repository: name.String(), Digest: dgst.String(), Size: size, Why: why, Until: until,
-		}})
-	}
-	sendTags(server.PlanRemove, p.Tags, send)
-	if keptTags {
-		sendTags(server.PlanKeep, p.KeptTags, send)
-	}
-	for _, m := range p.Manifests {
-		item(server.PlanRemove, "manifest", m.Repository, m.Digest, m.Size, m.Why, time.Time{})
-	}
-	for _, b := range p.Blobs {
-		item(server.PlanRemove, "blob", b.Repository, b.Digest, b.Size, b.Why, time.Time{})
-	}
-	for _, k := range p.Kept {
-		item(server.PlanKeep, "manifest", k.Repository, k.Digest, k.Size, k.Why, k.Until)
-	}
-}
-
-func sendTags(action string, tags []gc.TagItem, send func(server.Event)) {
-	for _, t := range tags {
-		send(server.Event{Plan: &server.PlanItem{
-			Action: action, Kind: "tag", Repository: t.Repository.String(), Tag: t.Tag, Digest: t.Digest.String(), Rule: t.Rule, Why: t.Why,
-		}})
-	}
-}
-
-// removeMatching removes tags by pattern. With dry-run it sends the plan, with the fingerprint that the removal asks
-// for: what was shown is what goes.
-func removeMatching(ctx context.Context, st *store.Store, collector *gc.Collector, query url.Values, send func(server.Event)) error {
-	selection, err := gc.ParseSelection(query)
-	if err != nil {
-		return server.Refused(err)
-	}
-	if repo := query.Get("repositories"); !oci.IsGlob(repo) {
-		name, err := oci.ParseName(repo)
-		if err != nil {
-			return err
-		}
-		if _, err := st.RepositoryUse(ctx, name); err != nil {
-			return err
-		}
-	}
-	summary := server.RemovalItem{Done: true}
-	err = collector.Remove(ctx, selection, server.AdminActor, func(m *gc.Removal) error {
-		switch {
-		case query.Get("dry-run") == "true":
-			sendTags(server.PlanRemove, m.Tags, send)
-			sendTags(server.PlanKeep, m.KeptTags, send)
-			summary = server.RemovalItem{Tags: int64(len(m.Tags)), Plan: m.Fingerprint()}
-			return errPreview
-		case query.Get("plan") != m.Fingerprint():
-			return server.Refused(errors.New("the tags are not those that were shown any more; look again"))
-		}
-		return nil
-	}, func(t gc.TagItem, gone bool) {
-		if !gone {
-			summary.Spared++
-			return
-		}
-		summary.Tags++
-		send(server.Event{Removed: &server.RemovedItem{Repository: t.Repository.String(), Tag: t.Tag}})
-	})
-	if err != nil && !errors.Is(err, errPreview) {
-		return err
-	}
-	send(server.Event{Removal: &summary})
-	return nil
-}
-
-// errPreview ends a removal that was only to be shown.
-var errPreview = errors.New("preview")
 
 // newPages returns the browse UI, with what it needs of packages that it does not know.
 func newPages(c settings, st *store.Store, guard *auth.Guard, log *slog.Logger, collector *gc.Collector, r rules) *web.Handler {
@@ -574,7 +409,7 @@ func newPages(c settings, st *store.Store, guard *auth.Guard, log *slog.Logger, 
 		every = 0
 	}
 	return web.New(web.Config{
-		Store: st, Guard: guard, Log: log, Version: version, ReadOnly: c.readOnly, Collector: pagesCollector{collector}, Every: every,
+		Store: st, Guard: guard, Log: log, Version: version, ReadOnly: c.readOnly, Collector: bridge.Pages{Collector: collector}, Every: every,
 		Clients: server.ConnectClients(), Keep: keep, Problem: r.problem, FreshPassword: st.HasAdminPassword,
 		Connect: func(ctx context.Context, client, host string, https bool, user string) (string, error) {
 			item := server.ConnectItem{Host: host, HTTPS: https, Users: !guard.Open()}
@@ -587,116 +422,6 @@ func newPages(c settings, st *store.Store, guard *auth.Guard, log *slog.Logger, 
 			return server.Connect(client, item, user)
 		},
 	})
-}
-
-// pagesCollector makes the plans of package gc those of the pages.
-type pagesCollector struct{ *gc.Collector }
-
-// Plan makes the plan that Collect would carry out.
-func (c pagesCollector) Plan(ctx context.Context, now bool) (web.Plan, error) {
-	plan, _, err := c.Run(ctx, collectRequest(now, store.Actor{}, gc.Request{DryRun: true}))
-	if err != nil {
-		return web.Plan{}, pagesError(err)
-	}
-	return planOfPages(plan), nil
-}
-
-// Collect carries out a collection if its plan is the one of the fingerprint, and returns it with what was done.
-func (c pagesCollector) Collect(ctx context.Context, now bool, fingerprint string, by store.Actor, progress func(done, total int)) (web.Plan, error) {
-	agree := func(p *gc.Plan) error {
-		if p.Fingerprint() != fingerprint {
-			return web.ErrPlanChanged
-		}
-		return nil
-	}
-	plan, result, err := c.Run(ctx, collectRequest(now, by, gc.Request{Progress: progress, Agree: agree}))
-	if err != nil {
-		return web.Plan{}, pagesError(err)
-	}
-	p := planOfPages(plan)
-	p.Tags, p.Manifests, p.Blobs, p.Frees = result.Tags, result.Manifests, result.Blobs, result.Bytes
-	return p, nil
-}
-
-func collectRequest(now bool, by store.Actor, q gc.Request) gc.Request {
-	q.Cause = "page, " + by.Name
-	if now {
-		q.Cause += " --now"
-		q.End = func(oci.Name) bool { return true }
-	}
-	return q
-}
-
-// wholeRepository selects what `cubby rm REPO` does.
-func wholeRepository(name oci.Name) (gc.Selection, error) {
-	return gc.ParseSelection(url.Values{"repositories": {name.String()}, "tags": {"*"}, "subjects": {"true"}})
-}
-
-// PlanRemoval makes the plan of removing all tags of a repository.
-func (c pagesCollector) PlanRemoval(ctx context.Context, name oci.Name) (p web.Plan, err error) {
-	selection, err := wholeRepository(name)
-	if err != nil {
-		return p, err
-	}
-	err = c.Collector.Remove(ctx, selection, store.Actor{}, func(m *gc.Removal) error {
-		p = web.Plan{Tags: int64(len(m.Tags)), Fingerprint: m.Fingerprint(), Lines: append(tagLines(true, m.Tags), tagLines(false, m.KeptTags)...)}
-		return errPreview
-	}, nil)
-	if errors.Is(err, errPreview) {
-		err = nil
-	}
-	return p, pagesError(err)
-}
-
-// Remove removes all tags of a repository, if they are still those of the fingerprint.
-func (c pagesCollector) Remove(ctx context.Context, name oci.Name, fingerprint string, by store.Actor) (removed int64, err error) {
-	selection, err := wholeRepository(name)
-	if err != nil {
-		return 0, err
-	}
-	err = c.Collector.Remove(ctx, selection, by, func(m *gc.Removal) error {
-		if m.Fingerprint() != fingerprint {
-			return web.ErrPlanChanged
-		}
-		return nil
-	}, func(_ gc.TagItem, gone bool) {
-		if gone {
-			removed++
-		}
-	})
-	return removed, pagesError(err)
-}
-
-// pagesError makes a refusal of package gc one of the pages.
-func pagesError(err error) error {
-	if errors.Is(err, gc.ErrRefused) {
-		return fmt.Errorf("%w: %w", web.ErrRefused, err)
-	}
-	return err
-}
-
-func tagLines(remove bool, tags []gc.TagItem) (lines []web.PlanLine) {
-	for _, t := range tags {
-		lines = append(lines, web.PlanLine{Remove: remove, Kind: "tag", Repository: t.Repository, Tag: t.Tag, Digest: t.Digest, Rule: t.Rule, Why: t.Why})
-	}
-	return lines
-}
-
-// planOfPages returns a plan in the order in which `cubby gc --dry-run` prints it.
-func planOfPages(plan *gc.Plan) web.Plan {
-	p := web.Plan{
-		Tags: int64(len(plan.Tags)), Manifests: int64(len(plan.Manifests)), Blobs: int64(len(plan.Blobs)),
-		Frees: plan.Frees, Kept: plan.KeptBytes, KeptUntil: plan.KeptUntil, Fingerprint: plan.Fingerprint(),
-	}
-	sendPlan(plan, true, func(e server.Event) {
-		item := e.Plan
-		name, _ := oci.ParseName(item.Repository) // it was one
-		p.Lines = append(p.Lines, web.PlanLine{
-			Remove: item.Action == server.PlanRemove, Kind: item.Kind, Repository: name, Tag: item.Tag, Digest: digest.Digest(item.Digest),
-			Size: item.Size, Rule: item.Rule, Why: item.Why, Until: item.Until,
-		})
-	})
-	return p
 }
 
 // run serves until ctx is done or a listener fails, then lets running requests finish for grace. The store may be closed
