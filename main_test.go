@@ -335,7 +335,7 @@ func TestReadOnlyRoot(t *testing.T) {
 	}
 }
 
-// arrows are the imports that DESIGN.md allows between packages of the module. Of those of scripts/ only bench has any.
+// arrows are the imports that DESIGN.md allows between packages of the module. Of those of scripts/ bench and acme have any.
 var arrows = map[string][]string{
 	"":              {"server", "server/auth", "server/certs", "server/cli", "web", "gc", "gc/bridge", "gc/policy", "store", "store/oci"}, // it wires, so it names their types
 	"server":        {"server/auth", "server/certs", "store", "store/oci"},
@@ -351,6 +351,7 @@ var arrows = map[string][]string{
 	"store/oci":     {},
 	"store/durable": {},
 	"scripts/bench": {"gc", "server/auth", "store", "store/oci", "web"},
+	"scripts/acme":  {"scripts/process"},
 }
 
 // TestImports asserts that imports point down, and that only store speaks SQL. Tests of a package may import what the
@@ -1029,44 +1030,6 @@ func testCertificateFiles(t *testing.T) {
 	}
 	write(key, two.Key)
 	process.Poll(t, startMax, "the new certificate", func() bool { return trusted(two) == nil })
-	s.Stop(t)
-}
-
-// TestACME gets a certificate from a real ACME server, by either way to prove a name, and has it still when that server
-// and the process have gone. It runs with CUBBY_ACME=1, see scripts/acme.sh.
-func TestACME(t *testing.T) {
-	if os.Getenv("CUBBY_ACME") != "1" {
-		t.Skip("it needs pebble: scripts/acme.sh")
-	}
-	for _, challenge := range []string{"TLS-ALPN-01", "HTTP-01"} {
-		t.Run(challenge, func(t *testing.T) { testACME(t, challenge == "HTTP-01") })
-	}
-}
-
-func testACME(t *testing.T, onlyHTTP bool) {
-	const host = "cubby.test"
-	dir, port := process.Dir(t), process.FreePort(t)
-	httpPort, tlsPort := process.FreePort(t), port // where nobody listens the other way cannot succeed
-	if onlyHTTP {
-		httpPort, tlsPort = port, httpPort
-	}
-	acme := process.StartACME(t, httpPort, tlsPort)
-	start := func(directory string) *process.Server {
-		c := cubby(t, "--addr", fmt.Sprint("127.0.0.1:", port), "--tls-acme", host, "--tls-acme-directory", directory, "--tls-acme-email", "me@cubby.test")
-		c.Env = append(c.Env, "SSL_CERT_FILE="+acme.Cert)
-		return c.Start(t, dir)
-	}
-	s := start(acme.Directory)
-	process.Poll(t, time.Minute, "the certificate", func() bool { return strings.Contains(s.Log(), `"certificate ready"`) })
-	c := process.NewTLSClient(t, s.URL, acme.Roots, host)
-	sample := c.PushSample(t)
-	if _, err := process.NewTLSClient(t, s.URL, acme.Roots, "other.test").Do("GET", "/v2/", nil); err == nil {
-		t.Error("there is a certificate for a host that was not named")
-	}
-	s.Stop(t)
-
-	s = start("https://127.0.0.1:1/dir")
-	process.NewTLSClient(t, s.URL, acme.Roots, host).WantSample(t, sample)
 	s.Stop(t)
 }
 

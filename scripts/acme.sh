@@ -4,4 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$(scripts/tools.sh pebble pebble-challtestsrv):$PATH"
-CUBBY_ACME=1 go test -count=1 -run '^TestACME$' .
+go vet -tags acme ./scripts/acme
+go test -tags acme -count=1 ./scripts/acme

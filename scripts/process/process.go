@@ -370,7 +370,7 @@ func withoutRequests(log string) string {
 // Build compiles the program, statically, into dir and returns its path.
 func Build(dir string) (string, error) {
 	path := filepath.Join(dir, "cubby")
-	cmd := exec.Command("go", "build", "-o", path, ".")
+	cmd := exec.Command("go", "build", "-o", path, "cubby")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
