@@ -157,45 +157,33 @@ func parseReference(path string) (rt route, err error) {
 	return rt.belowRepository(right)
 }
 
-func (rt route) belowManifest(rest string) (route, error) {
-	switch rest {
-	case "referrers":
-		rt.place = placeReferrers
-	case "raw":
-		rt.place = placeRaw
-	case "raw/download":
-		rt.place = placeRawDownload
-	case "delete":
-		rt.place = placeDelete
-	default:
-		file, ok := strings.CutPrefix(rest, "file/")
-		if !ok {
-			return rt, errPath
-		}
+// ofManifest and ofRepository are the pages of a manifest and of a repository without a parameter, by what follows /-/.
+var (
+	ofManifest = map[string]place{
+		"referrers": placeReferrers, "raw": placeRaw, "raw/download": placeRawDownload, "delete": placeDelete,
+	}
+	ofRepository = map[string]place{
+		"manifests": placeManifests, "history": placeHistory, "restore": placeRestore, "delete": placeDelete,
+		"tags/delete": placeDeleteTags,
+	}
+)
+
+func (rt route) belowManifest(rest string) (_ route, err error) {
+	if p, ok := ofManifest[rest]; ok {
+		rt.place = p
+		return rt, nil
+	}
+	if file, ok := strings.CutPrefix(rest, "file/"); ok {
 		rt.place = placeFile
-		var err error
 		rt.digest, err = oci.ParseDigest(file)
 		return rt, err
 	}
-	return rt, nil
+	return rt, errPath
 }
 
 func (rt route) belowRepository(rest string) (_ route, err error) {
-	switch rest {
-	case "manifests":
-		rt.place = placeManifests
-		return rt, nil
-	case "history":
-		rt.place = placeHistory
-		return rt, nil
-	case "restore":
-		rt.place = placeRestore
-		return rt, nil
-	case "delete":
-		rt.place = placeDelete
-		return rt, nil
-	case "tags/delete":
-		rt.place = placeDeleteTags
+	if p, ok := ofRepository[rest]; ok {
+		rt.place = p
 		return rt, nil
 	}
 	if tag, ok := strings.CutPrefix(rest, "history/"); ok {
