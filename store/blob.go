@@ -135,6 +135,7 @@ func (s *Store) placeBlob(name oci.Name, dgst digest.Digest, upload string, size
 	if err := s.blobs.SyncDir(blobDir(dgst)); err != nil {
 		return err
 	}
+	s.dropLayerIndex(dgst)
 	return s.w.do(func(t *tx) error {
 		id, err := t.digestID(dgst)
 		if err != nil {
@@ -270,6 +271,7 @@ func (s *Store) unlinkBlob(ctx context.Context, dgst digest.Digest) {
 	defer unlock()
 	back, err := s.hasBlobRow(ctx, dgst)
 	if err == nil && !back && !s.pins.postpone(dgst) {
+		s.dropLayerIndex(dgst)
 		err = s.blobs.Remove(blobPath(dgst))
 	}
 	if err != nil {

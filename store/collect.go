@@ -353,7 +353,7 @@ func (s *Store) CollectRepositories() (removed int64, err error) {
 const orphanAge = time.Hour
 
 // SweepOrphans removes blob files that no row claims, left behind by a crash between a file and its row. It returns
-// their bytes. With remove unset it only counts them.
+// their bytes. With remove unset it only counts them. What is kept about blobs that went goes too, and is not counted.
 func (s *Store) SweepOrphans(ctx context.Context, remove bool) (files, bytes int64, err error) {
 	before := time.Now().Add(-orphanAge) // file times are the kernel's, not the store's clock
 	err = s.eachOrphan(ctx, true, func(dgst digest.Digest, info fs.FileInfo) error {
@@ -367,6 +367,9 @@ func (s *Store) SweepOrphans(ctx context.Context, remove bool) (files, bytes int
 		}
 		return nil
 	})
+	if err == nil && remove {
+		err = s.sweepLayerIndexes(ctx, before)
+	}
 	return files, bytes, err
 }
 

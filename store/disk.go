@@ -11,9 +11,10 @@ import (
 
 // DiskUse tells in bytes what the store takes on the disk. What open upload sessions have received is not in it.
 type DiskUse struct {
-	Disk      int64 `json:"disk"`      // Blobs and Database
+	Disk      int64 `json:"disk"`      // Blobs, Database and Indexes
 	Blobs     int64 `json:"blobs"`     // the files below blobs/
 	Database  int64 `json:"database"`  // its file, without the write-ahead log
+	Indexes   int64 `json:"indexes"`   // the files below index/: what pages found out about layers
 	Manifests int64 `json:"manifests"` // the part of Database that is manifests
 	Unshared  int64 `json:"unshared"`  // Disk, if every repository had files of its own
 	Saved     int64 `json:"saved"`     // Unshared without Disk
@@ -32,7 +33,11 @@ func (s *Store) DiskUse(ctx context.Context) (DiskUse, error) {
 		FROM store s, (SELECT COALESCE(sum(blob_bytes), 0) AS blobs, COALESCE(sum(manifest_bytes), 0) AS manifests FROM repositories) AS r,
 		pragma_page_count AS c, pragma_page_size AS z`, s.now().Unix()).
 		Scan(&u.Blobs, &u.Saved, &u.Manifests, &u.Database, &u.Freeable)
-	u.Disk = u.Blobs + u.Database
+	if err != nil {
+		return u, err
+	}
+	u.Indexes, err = s.layerIndexBytes()
+	u.Disk = u.Blobs + u.Database + u.Indexes
 	u.Unshared = u.Disk + u.Saved
 	return u, err
 }

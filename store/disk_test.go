@@ -72,7 +72,7 @@ func TestDiskUse(t *testing.T) {
 			}
 			total += r.Stored
 		}
-		if use.Saved != total-blobs-manifests || use.Disk != use.Blobs+use.Database || use.Unshared != use.Disk+use.Saved {
+		if use.Saved != total-blobs-manifests || use.Disk != use.Blobs+use.Database+use.Indexes || use.Unshared != use.Disk+use.Saved {
 			t.Errorf("%s: the sums do not agree: %+v, repositories %d", step, use, total)
 		}
 		check(t, s) // the counts equal those made anew

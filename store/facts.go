@@ -139,9 +139,13 @@ func (t *tx) addFacts(manifest int64, d *description) error {
 	if !d.facts.CreatedAt.IsZero() {
 		created = d.facts.CreatedAt.Unix()
 	}
-	n, err := t.exec(`INSERT INTO manifest_facts (manifest, kind, platforms, pull_size, created_at, provides, facts) VALUES (?, ?, ?, ?, ?, ?, ?)
+	chain := ""
+	if d.facts.Chain != "" {
+		chain = d.facts.Chain.Encoded()
+	}
+	n, err := t.exec(`INSERT INTO manifest_facts (manifest, kind, platforms, pull_size, created_at, provides, facts, chain) VALUES (?, ?, ?, ?, ?, ?, ?, unhex(nullif(?, '')))
 		ON CONFLICT (manifest) DO NOTHING`, manifest, string(d.facts.Kind), strings.Join(d.facts.Platforms, " "), d.facts.PullSize, created,
-		strings.Join(d.facts.Provides, " "), d.packed)
+		strings.Join(d.facts.Provides, " "), d.packed, chain)
 	if err != nil || n == 0 || d.labels == "{}" {
 		return err
 	}
@@ -163,7 +167,7 @@ func (t *tx) setKind(repository, manifest int64) error {
 	return err
 }
 
-// An undescribed manifest has no facts yet.
+// An undescribed manifest has no facts yet, or not all of this version.
 type undescribed struct {
 	id, repository, dgst int64
 	name                 oci.Name
@@ -171,14 +175,18 @@ type undescribed struct {
 	raw                  []byte
 }
 
+// undescribedIs is the condition that a manifest m is one: its parameter is the kind of images, of which older versions
+// did not note the chain.
+const undescribedIs = `NOT EXISTS (SELECT 1 FROM manifest_facts f WHERE f.manifest = m.id AND (f.kind <> ? OR f.chain IS NOT NULL))`
+
 // describeLater stores the facts of a manifest that was put before: unless it went or was put again meanwhile.
 func (t *tx) describeLater(u undescribed, d *description) error {
 	var same bool
-	if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE id = ? AND repository = ? AND digest = ? AND media_type = ?)`,
-		u.id, u.repository, u.dgst, u.mediaType).Scan(&same); err != nil || !same {
+	if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM manifests m WHERE m.id = ? AND m.repository = ? AND m.digest = ? AND m.media_type = ? AND `+undescribedIs+`)`,
+		u.id, u.repository, u.dgst, u.mediaType, string(oci.KindContainer)).Scan(&same); err != nil || !same {
 		return err
 	}
-	if err := t.addFacts(u.id, d); err != nil {
+	if err := t.keepFacts(u.id, d); err != nil {
 		return err
 	}
 	// The newest tag decides, or what is known first: looking at all tags for each manifest would take too long.
@@ -196,7 +204,7 @@ const (
 	// settingDescribed says that all manifests were described, by which version of it.
 	settingDescribed = "described"
 	// factsVersion changes when what an older version described must be described again.
-	factsVersion = "1"
+	factsVersion = "2"
 	// describeBatch bounds the manifests that are read at once: each may be of several megabytes.
 	describeBatch = 16
 )
@@ -224,7 +232,7 @@ func (b *describing) all(ctx context.Context, s *Store) error {
 	for last := int64(0); ; {
 		page, err := collect(ctx, s.db, scanUndescribed, `SELECT m.id, m.repository, m.digest, r.name, m.media_type, mb.body FROM manifests m
 			JOIN repositories r ON r.id = m.repository JOIN manifest_bodies mb ON mb.manifest = m.id
-			WHERE m.id > ? AND NOT EXISTS (SELECT 1 FROM manifest_facts f WHERE f.manifest = m.id) ORDER BY m.id LIMIT ?`, last, describeBatch)
+			WHERE m.id > ? AND `+undescribedIs+` ORDER BY m.id LIMIT ?`, last, string(oci.KindContainer), describeBatch)
 		if err != nil {
 			return err
 		}

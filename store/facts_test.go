@@ -56,7 +56,7 @@ func pushed(t testing.TB, s *Store, repo, content string) digest.Digest {
 
 // configOf returns the config of an image. It is as different as its label n.
 func configOf(architecture, n string) string {
-	return fmt.Sprintf(`{"created":"2024-01-02T03:04:05Z","os":"linux","architecture":%q,"config":{"Labels":{"n":%q}}}`, architecture, n)
+	return fmt.Sprintf(`{"created":"2024-01-02T03:04:05Z","os":"linux","architecture":%q,"config":{"Labels":{"n":%q}},"rootfs":{"diff_ids":[%q]}}`, architecture, n, sum([]byte("layer")))
 }
 
 // realImage returns an image with a config and a layer of 1000 bytes; extra are further fields of the manifest.

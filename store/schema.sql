@@ -6,6 +6,8 @@ CREATE INDEX blobs_size ON blobs (size);
 
 CREATE UNIQUE INDEX labels_text ON labels (key COLLATE NOCASE, value COLLATE NOCASE, key, value);
 
+CREATE INDEX manifest_facts_chain ON manifest_facts (chain) WHERE chain IS NOT NULL;
+
 CREATE INDEX manifest_labels_manifest ON manifest_labels (manifest);
 
 CREATE INDEX manifest_references_manifest ON manifest_references (manifest);
@@ -134,7 +136,7 @@ CREATE TABLE manifest_facts (
 	created_at INTEGER NOT NULL, -- 0 when it does not say
 	provides   TEXT    NOT NULL,
 	facts      BLOB    NOT NULL
-) STRICT;
+, chain BLOB) STRICT;
 
 CREATE TABLE manifest_labels (
 	label    INTEGER NOT NULL REFERENCES labels (id) ON DELETE RESTRICT,

@@ -26,6 +26,7 @@ const (
 	fileSentinel      = "store.json"
 	dirBlobs          = "blobs"
 	dirTemp           = "tmp"
+	dirIndex          = "index"
 	dirUploads        = ".uploads" // below blobs: a rename must stay on its file system
 )
 

@@ -64,7 +64,8 @@ so much would become free if it were gone. The largest come first. What open pus
 func printDiskUse(w io.Writer, total *store.DiskUse, repositories []*server.RepositoryUseItem) error {
 	if total != nil {
 		out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(out, "On disk\t%s\tblobs %s, database %s (of it manifests %s)\n", size(total.Disk), size(total.Blobs), size(total.Database), size(total.Manifests))
+		fmt.Fprintf(out, "On disk\t%s\tblobs %s, database %s (of it manifests %s), indexes of layers %s\n",
+			size(total.Disk), size(total.Blobs), size(total.Database), size(total.Manifests), size(total.Indexes))
 		fmt.Fprintf(out, "If nothing were shared\t%s\n", size(total.Unshared))
 		fmt.Fprintf(out, "Saved by sharing\t%s\n", size(total.Saved))
 		fmt.Fprintf(out, "Would be freed now\t%s\tcubby gc\n", size(total.Freeable))

@@ -50,7 +50,7 @@ type configFile struct {
 		Labels       dict[string]
 	} `json:"config"`
 	RootFS struct {
-		DiffIDs list[none] `json:"diff_ids"`
+		DiffIDs list[string] `json:"diff_ids"`
 	} `json:"rootfs"`
 	History list[historyEntry] `json:"history"`
 }

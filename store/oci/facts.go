@@ -63,6 +63,9 @@ type Facts struct {
 	// Annotations are those that the image-spec defines for descriptions: of the manifest, else labels of its config.
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Config      *ImageConfig      `json:"config,omitempty"` // of an image; nil when it was not read
+	// Chain is the ChainID of all its layers (image-spec, "Layer ChainID"), or "" when it is no image or does not say. It is
+	// not in the JSON.
+	Chain digest.Digest `json:"-"`
 }
 
 // factAnnotations are the annotations that Facts keep (image-spec, "Pre-Defined Annotation Keys").
@@ -98,6 +101,9 @@ func Describe(m Manifest, config []byte) Facts {
 			facts.Config, labels = c.image(), c.Config.Labels.m
 			facts.Platforms = platforms([]v1.Platform{{OS: c.OS, Architecture: c.Architecture, Variant: c.Variant}})
 			facts.CreatedAt = believable(c.Created)
+			if chain := ChainIDs(c.diffIDs()); len(chain) > 0 {
+				facts.Chain = chain[len(chain)-1]
+			}
 		}
 	}
 	if m.Kind == KindIndex {

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"strings"
+	"time"
+
+	"cubby/store/oci"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// An index of a layer is what somebody found out about a blob and does not want to find out again. It lies below index/,
+// is no part of a backup, and goes with its blob. Losing one loses nothing.
+
+// layerIndexPath returns where the index of a blob lies, in the data directory.
+func layerIndexPath(dgst digest.Digest) string {
+	return dirIndex + "/" + dgst.Algorithm().String() + "-" + dgst.Encoded()
+}
+
+// LayerIndex returns what PutLayerIndex kept for a blob, or nil when there is nothing. Whoever asks has checked that the
+// viewer may read the blob. What is on the disk may be damaged: the caller finds that out.
+func (s *Store) LayerIndex(dgst digest.Digest) ([]byte, error) {
+	b, err := s.data.Root().ReadFile(layerIndexPath(dgst))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
+}
+
+// PutLayerIndex keeps what was found out about a blob, instead of what was kept before. It is ErrBlobUnknown when no
+// repository has the blob any more, and ErrFull or ErrReadOnly when nothing can be kept.
+func (s *Store) PutLayerIndex(ctx context.Context, dgst digest.Digest, index []byte) error {
+	if err := s.Writable(); err != nil {
+		return err
+	}
+	// With the lock, so that a blob that goes takes with it what is written now.
+	unlock := s.digests.lock(dgst)
+	defer unlock()
+	there, err := s.hasBlobRow(ctx, dgst)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return ErrBlobUnknown
+	}
+	if err := s.data.Mkdir(dirIndex); err != nil {
+		return err
+	}
+	s.space.spend(int64(len(index)))
+	return s.data.WriteFile(layerIndexPath(dgst), dirIndex, index)
+}
+
+// dropLayerIndex removes what is kept for a blob that goes, or whose file is replaced: what was found out may have been
+// about a damaged one. The caller holds the digest's lock. A file that stays is swept later.
+func (s *Store) dropLayerIndex(dgst digest.Digest) {
+	path := layerIndexPath(dgst)
+	if _, err := s.data.Root().Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err := s.data.Remove(path); err != nil {
+		s.log.Warn("index of a layer left behind", "digest", dgst, "err", err)
+	}
+}
+
+// eachLayerIndex calls f for the files below index/. dgst is "" for what a crash has left of one.
+func (s *Store) eachLayerIndex(f func(name string, dgst digest.Digest, info fs.FileInfo) error) error {
+	entries, err := fs.ReadDir(s.data.Root().FS(), dirIndex)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		dgst, err := oci.ParseDigest(strings.Replace(e.Name(), "-", ":", 1))
+		if err != nil {
+			dgst = ""
+		}
+		if err := f(e.Name(), dgst, info); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepLayerIndexes removes what belongs to no blob.
+func (s *Store) sweepLayerIndexes(ctx context.Context, before time.Time) error {
+	return s.eachLayerIndex(func(name string, dgst digest.Digest, info fs.FileInfo) error {
+		if info.ModTime().After(before) {
+			return nil
+		}
+		if dgst == "" {
+			return s.data.Remove(dirIndex + "/" + name)
+		}
+		unlock := s.digests.lock(dgst)
+		defer unlock()
+		there, err := s.hasBlobRow(ctx, dgst)
+		if err != nil || there {
+			return err
+		}
+		return s.data.Remove(dirIndex + "/" + name)
+	})
+}
+
+// layerIndexBytes returns what all of them take.
+func (s *Store) layerIndexBytes() (bytes int64, err error) {
+	err = s.eachLayerIndex(func(_ string, _ digest.Digest, info fs.FileInfo) error {
+		bytes += info.Size()
+		return nil
+	})
+	return bytes, err
+}
