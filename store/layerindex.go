@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -30,20 +31,30 @@ func (s *Store) LayerIndex(dgst digest.Digest) ([]byte, error) {
 	return b, err
 }
 
-// PutLayerIndex keeps what was found out about a blob, instead of what was kept before. It is ErrBlobUnknown when no
-// repository has the blob any more, and ErrFull or ErrReadOnly when nothing can be kept.
-func (s *Store) PutLayerIndex(ctx context.Context, dgst digest.Digest, index []byte) error {
+// PutLayerIndex keeps what was found out about an open blob, instead of what was kept before. It is ErrBlobUnknown when no
+// repository has the blob any more or its file was replaced since it was opened: then it may have been damaged. It is ErrFull
+// or ErrReadOnly when nothing can be kept.
+func (s *Store) PutLayerIndex(ctx context.Context, b *Blob, index []byte) error {
 	if err := s.Writable(); err != nil {
 		return err
 	}
-	// With the lock, so that a blob that goes takes with it what is written now.
+	dgst := b.Digest
+	// With the lock, so that a blob that goes or is replaced takes with it what is written now.
 	unlock := s.digests.lock(dgst)
 	defer unlock()
 	there, err := s.hasBlobRow(ctx, dgst)
 	if err != nil {
 		return err
 	}
-	if !there {
+	opened, err := b.Stat()
+	if err != nil {
+		return err
+	}
+	now, err := s.blobs.Root().Stat(blobPath(dgst))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !there || err != nil || !os.SameFile(opened, now) {
 		return ErrBlobUnknown
 	}
 	if err := s.data.Mkdir(dirIndex); err != nil {

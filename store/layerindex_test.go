@@ -24,6 +24,19 @@ func indexes(t *testing.T, dir string) (names []string) {
 	return names
 }
 
+// keep stores an index of a blob of the repository a.
+func keep(t *testing.T, s *Store, dgst digest.Digest, index string) {
+	t.Helper()
+	b, err := s.OpenBlob(t.Context(), name("a"), dgst, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := s.PutLayerIndex(t.Context(), b, []byte(index)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLayerIndex(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, testingOptions(dir))
@@ -34,25 +47,36 @@ func TestLayerIndex(t *testing.T) {
 			t.Errorf("%s: index %q, %v; want %q", step, got, err, index)
 		}
 	}
-	put := func(dgst digest.Digest, index string) {
+	opened := func() *Blob {
 		t.Helper()
-		if err := s.PutLayerIndex(t.Context(), dgst, []byte(index)); err != nil {
+		b, err := s.OpenBlob(t.Context(), name("a"), dgst, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { b.Close() })
+		return b
+	}
+	put := func(b *Blob, index string) {
+		t.Helper()
+		if err := s.PutLayerIndex(t.Context(), b, []byte(index)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	want("new", "")
-	put(dgst, "one")
-	put(dgst, "two")
+	first := opened()
+	put(first, "one")
+	put(first, "two")
 	want("replaced", "two")
 	if use, err := s.DiskUse(t.Context()); err != nil || use.Indexes != 3 || use.Disk != use.Blobs+use.Database+3 {
 		t.Errorf("disk use %+v, %v", use, err)
 	}
-	if err := s.PutLayerIndex(t.Context(), sum([]byte("none")), []byte("x")); !errors.Is(err, ErrBlobUnknown) {
-		t.Errorf("of no blob: %v, want ErrBlobUnknown", err)
-	}
 	pushed(t, s, "b", "layer")
 	want("the file was replaced", "")
-	put(dgst, "three")
+	if err := s.PutLayerIndex(t.Context(), first, []byte("x")); !errors.Is(err, ErrBlobUnknown) {
+		t.Errorf("of the file before: %v, want ErrBlobUnknown", err)
+	}
+	last := opened()
+	put(last, "three")
 	if err := s.DeleteBlob(t.Context(), name("a"), dgst, Actor{}); err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +88,7 @@ func TestLayerIndex(t *testing.T) {
 	if left := indexes(t, dir); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if err := s.PutLayerIndex(t.Context(), dgst, []byte("x")); !errors.Is(err, ErrBlobUnknown) {
+	if err := s.PutLayerIndex(t.Context(), last, []byte("x")); !errors.Is(err, ErrBlobUnknown) {
 		t.Errorf("of a blob that went: %v, want ErrBlobUnknown", err)
 	}
 }
@@ -74,9 +98,7 @@ func TestSweepLayerIndexes(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, testingOptions(dir))
 	dgst := pushed(t, s, "a", "layer")
-	if err := s.PutLayerIndex(t.Context(), dgst, []byte("kept")); err != nil {
-		t.Fatal(err)
-	}
+	keep(t, s, dgst, "kept")
 	old := time.Now().Add(-2 * orphanAge)
 	for file, at := range map[string]time.Time{
 		"sha256-" + sum([]byte("none")).Encoded():           old,
@@ -110,9 +132,7 @@ func TestLayerIndexReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, testingOptions(dir))
 	dgst := pushed(t, s, "a", "layer")
-	if err := s.PutLayerIndex(t.Context(), dgst, []byte("kept")); err != nil {
-		t.Fatal(err)
-	}
+	keep(t, s, dgst, "kept")
 	shut(t, s)
 	o := testingOptions(dir)
 	o.Create, o.ReadOnly = false, true
@@ -120,7 +140,12 @@ func TestLayerIndexReadOnly(t *testing.T) {
 	if got, err := s.LayerIndex(dgst); err != nil || string(got) != "kept" {
 		t.Errorf("index %q, %v", got, err)
 	}
-	if err := s.PutLayerIndex(t.Context(), dgst, []byte("x")); !errors.Is(err, ErrReadOnly) {
+	b, err := s.OpenBlob(t.Context(), name("a"), dgst, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := s.PutLayerIndex(t.Context(), b, []byte("x")); !errors.Is(err, ErrReadOnly) {
 		t.Errorf("put: %v, want ErrReadOnly", err)
 	}
 }
