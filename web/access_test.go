@@ -23,6 +23,7 @@ func samples(s *site, repo string, ref oci.Reference) map[place]string {
 		placeLogin: "/-/login", placeLogout: "/-/logout", placeSettings: "/-/settings", placeTheme: "/-/theme", placeSession: "/-/session", placeHelp: "/-/help", placeHelpClient: "/-/help/docker",
 		placeAsset: s.pages.assets.paths["css"], placeRobots: "/robots.txt", placeIcon: "/favicon.ico",
 		placeRepository: of, placeManifests: of + "/-/manifests", placeHistory: of + "/-/history", placeRestore: of + "/-/restore", placeDeleteTags: of + "/-/tags/delete?tag=1",
+		placeLayers: at + "/-/layers", placeFiles: at + "/-/files/etc", placeLayerFiles: of + "/-/blob/" + testDigest + "/files/etc",
 		placeManifest: at, placeReferrers: at + "/-/referrers", placeRaw: at + "/-/raw", placeRawDownload: at + "/-/raw/download", placeFile: at + "/-/file/" + testDigest,
 		placeDelete: at + "/-/delete", placeBlob: of + "/-/blob/" + testDigest, placeBlobDownload: of + "/-/blob/" + testDigest + "/download",
 	}

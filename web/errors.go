@@ -11,6 +11,7 @@ import (
 	"cubby/server/auth"
 	"cubby/store"
 	"cubby/store/oci"
+	"cubby/web/layer"
 )
 
 // table says what status an error has, and how its page is called. The first row that fits counts.
@@ -40,6 +41,10 @@ var table = []struct {
 	{ErrRefused, http.StatusConflict, "Refused"},
 	{errWaiting, http.StatusConflict, "A collection runs"},
 	{errRunning, http.StatusConflict, "A collection runs already"},
+	{layer.ErrPathUnknown, http.StatusNotFound, "No such file"},
+	{layer.ErrNotFile, http.StatusBadRequest, "Not a file"},
+	{errUnreadable, http.StatusUnprocessableEntity, "Not readable"},
+	{errTurns, http.StatusTooManyRequests, "Wait a moment"},
 	{auth.ErrUnauthorized, http.StatusUnauthorized, "Log in"},
 	{auth.ErrCredentials, http.StatusUnauthorized, "Log in"},
 	{auth.ErrSlowDown, http.StatusTooManyRequests, "Too many failed logins"},
@@ -83,6 +88,9 @@ func (h *Handler) errorPage(w http.ResponseWriter, r *request, err error) {
 	header := w.Header()
 	if slow, ok := errors.AsType[*auth.SlowDownError](err); ok {
 		header.Set("Retry-After", formatSeconds(slow.After))
+	}
+	if errors.Is(err, errTurns) {
+		header.Set("Retry-After", refreshIndexing)
 	}
 	switch {
 	case d.Status == http.StatusUnauthorized && (r.Method == http.MethodGet || r.Method == http.MethodHead) && h.canHelp(r):

@@ -21,6 +21,9 @@ var functions = template.FuncMap{
 	"add": func(a, b int) int { return a + b }, "add64": func(a int64, b int) int64 { return a + int64(b) }, "neg": func(n int) int { return -n },
 	"moment": newMoment, "day": func(t time.Time) string { return t.Local().Format("2 Jan 2006") }, "days": days, "until": untilText,
 	"planView": func(lines []PlanLine, now time.Time) planView { return planView{lines, now} },
+	"layerRow": func(name oci.Name, row layerRow) layerView { return layerView{name, row, row.Here} },
+	"dirView":  func(d *dirData, now time.Time) dirView { return dirView{Dir: d, Now: now} },
+	"dirFile":  func(f *fileData, now time.Time) dirView { return dirView{File: f, Now: now} },
 	"round":    func(d time.Duration) string { return d.Round(time.Millisecond).String() },
 	"short":    shortDigest, "text": func(v any) string { return fmt.Sprint(v) }, "json": jsonText,
 	"repositoryPath": repositoryPath, "tagPath": tagPath, "digestPath": digestPath, "blobPath": blobPath,
@@ -42,6 +45,20 @@ type planView struct {
 	Lines []PlanLine
 	Now   time.Time
 }
+
+// A layerView is a layer of a repository, and a dirView what a path names, as parts of pages show them.
+type (
+	layerView struct {
+		Name oci.Name
+		Row  layerRow
+		Here bool
+	}
+	dirView struct {
+		Dir  *dirData
+		File *fileData
+		Now  time.Time
+	}
+)
 
 // untilText returns a day, with the time if that is soon.
 func untilText(t, now time.Time) string {

@@ -25,6 +25,7 @@ type manifestHead struct {
 	ByDigest  string // the same, by digest
 	CanDelete bool
 	Index     bool
+	Layered   bool     // an image, or an index of some
 	Attached  []string // what its referrers are, for badges
 }
 
@@ -36,7 +37,7 @@ func (h *Handler) manifestHead(r *request, tab string) (manifestHead, error) {
 	head := manifestHead{
 		ManifestDetail: d, Parts: nameParts(r.route.name), Name: r.route.name, Tag: r.route.ref.Tag.String(), Tab: tab,
 		Path: r.route.path(), ByDigest: digestPath(r.route.name, d.Digest), CanDelete: h.may(r, store.ActionDelete),
-		Index: oci.KindOf(d.MediaType) == oci.KindIndex,
+		Index: oci.KindOf(d.MediaType) == oci.KindIndex, Layered: d.Facts.Kind == oci.KindContainer,
 	}
 	for _, r := range d.Referrers {
 		head.Attached = append(head.Attached, r.Provides...)

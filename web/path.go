@@ -22,6 +22,9 @@ const (
 	placeHistory
 	placeRestore
 	placeManifest
+	placeLayers
+	placeFiles
+	placeLayerFiles
 	placeReferrers
 	placeRaw
 	placeRawDownload
@@ -53,7 +56,7 @@ type route struct {
 	name      oci.Name      // zero where there is none
 	ref       oci.Reference // of a manifest; in placeHistory the tag, or zero for all
 	digest    digest.Digest // of a blob
-	arg       string        // client, asset
+	arg       string        // client, asset, path of a file in a layer
 	id        int64         // of a collection; 0 is the one that runs
 }
 
@@ -160,7 +163,7 @@ func parseReference(path string) (rt route, err error) {
 // ofManifest and ofRepository are the pages of a manifest and of a repository without a parameter, by what follows /-/.
 var (
 	ofManifest = map[string]place{
-		"referrers": placeReferrers, "raw": placeRaw, "raw/download": placeRawDownload, "delete": placeDelete,
+		"layers": placeLayers, "files": placeFiles, "referrers": placeReferrers, "raw": placeRaw, "raw/download": placeRawDownload, "delete": placeDelete,
 	}
 	ofRepository = map[string]place{
 		"manifests": placeManifests, "history": placeHistory, "restore": placeRestore, "delete": placeDelete,
@@ -171,6 +174,10 @@ var (
 func (rt route) belowManifest(rest string) (_ route, err error) {
 	if p, ok := ofManifest[rest]; ok {
 		rt.place = p
+		return rt, nil
+	}
+	if file, ok := strings.CutPrefix(rest, "files/"); ok {
+		rt.place, rt.arg = placeFiles, file
 		return rt, nil
 	}
 	if file, ok := strings.CutPrefix(rest, "file/"); ok {
@@ -193,6 +200,11 @@ func (rt route) belowRepository(rest string) (_ route, err error) {
 	}
 	if blob, ok := strings.CutPrefix(rest, "blob/"); ok {
 		rt.place = placeBlob
+		if dgst, file, ok := strings.Cut(blob, "/files"); ok && (file == "" || file[0] == '/') {
+			rt.place, rt.arg = placeLayerFiles, strings.TrimPrefix(file, "/")
+			rt.digest, err = oci.ParseDigest(dgst)
+			return rt, err
+		}
 		if dgst, ok := strings.CutSuffix(blob, "/download"); ok {
 			rt.place, blob = placeBlobDownload, dgst
 		}

@@ -18,6 +18,7 @@ import (
 
 	"cubby/store"
 	"cubby/store/oci"
+	"cubby/web/layer"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -43,6 +44,7 @@ type rawData struct {
 	Cut       bool // there is more than is shown
 	Download  string
 	Command   string
+	Inside    string // path of the files in it, if it is an archive
 }
 
 // A line is a line of text, in pieces, some of which are links.
@@ -101,6 +103,9 @@ func (h *Handler) blobPage(w http.ResponseWriter, r *request) error {
 	}
 	if d.Cut {
 		head = wholeRunes(head)
+	}
+	if format, err := layer.Detect(b, b.Size); err == nil && format != layer.FormatUnknown {
+		d.Inside = blobPath(r.route.name, r.route.digest) + "/files"
 	}
 	d.show(head, func(dgst digest.Digest) string { return "/-/search?q=" + dgst.String() })
 	v := h.view(w, r, "Blob "+shortDigest(r.route.digest)+" · "+r.route.name.String(), &d)
@@ -205,6 +210,16 @@ func indentedSize(s string) int {
 		}
 	}
 	return size
+}
+
+// readPresent returns a blob that is here. Its size was checked.
+func (h *Handler) readPresent(b store.PresentBlob) ([]byte, error) {
+	f, err := h.Store.OpenPresent(b)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, b.Size))
 }
 
 // readText returns a blob of at most n bytes if it is text that is here, else "".

@@ -106,10 +106,13 @@ type Handler struct {
 	kept     kept
 	// busy holds a token while somebody has a page made that may take a while, on a connection to the database that the
 	// API's clients wait for too.
-	busy    chan struct{}
-	working sync.WaitGroup
-	stop    context.CancelFunc
-	ctx     context.Context // of what goes on after its request
+	busy      chan struct{}
+	indexer   *indexer
+	reads     turns // of files of layers, one at a time
+	downloads slots // of files of layers
+	working   sync.WaitGroup
+	stop      context.CancelFunc
+	ctx       context.Context // of what goes on after its request
 }
 
 // New returns the handler of all pages.
@@ -117,7 +120,7 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{Config: c, now: time.Now, assets: embedded(), busy: make(chan struct{}, 1)}
+	h := &Handler{Config: c, now: time.Now, assets: embedded(), busy: make(chan struct{}, 1), indexer: newIndexer(c.Store), reads: turns{most: readWaiting}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -188,6 +191,9 @@ var pages = map[place]entry{
 	placeHistory:      {get: (*Handler).historyPage, getAccess: pulling},
 	placeRestore:      {post: (*Handler).restore, postAccess: restoring},
 	placeManifest:     {get: (*Handler).manifestPage, getAccess: pulling},
+	placeLayers:       {get: (*Handler).layersPage, getAccess: pulling},
+	placeFiles:        {get: (*Handler).filesPage, getAccess: pulling},
+	placeLayerFiles:   {get: (*Handler).layerFilesPage, getAccess: pulling},
 	placeReferrers:    {get: (*Handler).referrersPage, getAccess: pulling},
 	placeRaw:          {get: (*Handler).rawPage, getAccess: pulling},
 	placeRawDownload:  {get: (*Handler).downloadManifest, getAccess: pulling},

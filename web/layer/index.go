@@ -3,6 +3,7 @@ package layer
 import (
 	"errors"
 	"sync"
+	"unsafe"
 )
 
 // An Index is what a layer holds. It does not change, and is safe for concurrent use.
@@ -31,6 +32,17 @@ func (x *Index) problem(err error) error {
 
 // SeekPoints returns at how many places decompression can start, beside the beginning.
 func (x *Index) SeekPoints() int { return len(x.points) }
+
+// Memory returns about how many bytes it takes, without its Tree.
+func (x *Index) Memory() (bytes int64) {
+	for i := range x.Entries {
+		bytes += entrySize(&x.Entries[i])
+	}
+	for i := range x.points {
+		bytes += int64(unsafe.Sizeof(x.points[i])) + int64(len(x.points[i].window))
+	}
+	return bytes
+}
 
 // Tree returns the files of the layer alone. Whiteouts are files here: they are what the layer holds.
 func (x *Index) Tree() *Tree {

@@ -65,10 +65,10 @@ var DefaultLimits = Limits{
 	Names:        1 << 20,
 	Uncompressed: 8 << 30,
 	Ratio:        200,
-	RatioFrom:    1 << 20,
+	RatioFrom:    64 << 20,
 	Time:         time.Minute,
 	Memory:       64 << 20,
-	Index:        128 << 20,
+	Index:        64 << 20,
 }
 
 // memoryMin is the smallest window that zstd has, in bytes.

@@ -1,0 +1,63 @@
+package web
+
+import (
+	"container/list"
+	"sync"
+)
+
+// A cache keeps what was made from content, up to a number of bytes; what was not asked for longest goes first. It says
+// nothing of who may see it: whoever asks has checked that. It is safe for concurrent use.
+type cache[K comparable, V any] struct {
+	max int64 // bytes
+
+	mu    sync.Mutex
+	used  int64               // guarded by mu
+	order list.List           // guarded by mu; of *cached[K, V], the last asked for first
+	at    map[K]*list.Element // guarded by mu
+}
+
+type cached[K comparable, V any] struct {
+	key   K
+	value V
+	cost  int64
+}
+
+func newCache[K comparable, V any](max int64) *cache[K, V] {
+	return &cache[K, V]{max: max, at: make(map[K]*list.Element)}
+}
+
+// get returns what is kept for a key.
+func (c *cache[K, V]) get(key K) (v V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.at[key]
+	if !ok {
+		return v, false
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*cached[K, V]).value, true
+}
+
+// put keeps a value that takes cost bytes, instead of what was kept for its key. What takes more than
+// all is not kept.
+func (c *cache[K, V]) put(key K, value V, cost int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.at[key]; ok {
+		c.drop(e)
+	}
+	if cost > c.max {
+		return
+	}
+	c.at[key] = c.order.PushFront(&cached[K, V]{key, value, cost})
+	for c.used += cost; c.used > c.max; {
+		c.drop(c.order.Back())
+	}
+}
+
+// drop removes an element. The caller holds mu.
+func (c *cache[K, V]) drop(e *list.Element) {
+	v := c.order.Remove(e).(*cached[K, V])
+	delete(c.at, v.key)
+	c.used -= v.cost
+}
