@@ -40,7 +40,7 @@ type layersData struct {
 // A layerRow is a step of how an image was made, with the layer that it made, if any.
 type layerRow struct {
 	v1.Descriptor
-	Number   int // of the layer, from 1; 0: the step made none
+	Number   int  // of the layer, from 1; 0: the step made none
 	NoFiles  bool // of a step alone: it says that it made none
 	Lines    []string
 	Comment  string
