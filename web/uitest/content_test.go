@@ -182,6 +182,7 @@ type stock struct {
 	image, index, chart, report, bare, sparse process.Content
 	text, hex, html                           process.Content // blobs
 	long, longTag                             string
+	inside                                    inside
 }
 
 func stockSite(t *testing.T) *stock {
@@ -199,6 +200,7 @@ func stockSite(t *testing.T) *stock {
 
 	s.pushIndex(t, base, app)
 	s.pushArtifacts(t)
+	s.inside = s.pushInside(t)
 
 	huge := config("linux/amd64", "1")
 	labels := object{}
