@@ -2,6 +2,7 @@
 //
 //	go run ./scripts/bench collection [-manifests 100000]
 //	go run ./scripts/bench pages [-repositories 1000] [-tags 50000]
+//	go run ./scripts/bench layers [-tar FILE]
 package main
 
 import (
@@ -15,9 +16,9 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	run := map[string]func(context.Context, []string) error{"collection": collectionCommand, "pages": pagesCommand}
+	run := map[string]func(context.Context, []string) error{"collection": collectionCommand, "pages": pagesCommand, "layers": layersCommand}
 	if len(os.Args) < 2 || run[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: bench collection [-manifests N] [-dir DIR]\n       bench pages [-repositories N] [-tags N] [-dir DIR]")
+		fmt.Fprintln(os.Stderr, "usage: bench collection [-manifests N] [-dir DIR]\n       bench pages [-repositories N] [-tags N] [-dir DIR]\n       bench layers [-tar FILE] [-dir DIR]")
 		os.Exit(2)
 	}
 	if err := run[os.Args[1]](ctx, os.Args[2:]); err != nil {
@@ -43,4 +44,12 @@ func pagesCommand(ctx context.Context, args []string) error {
 	dir := flags.String("dir", "", dirUsage)
 	_ = flags.Parse(args) // it exits on an error
 	return pages(ctx, os.Stdout, *dir, *repositories, *tags)
+}
+
+func layersCommand(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("layers", flag.ExitOnError)
+	tarFile := flags.String("tar", "", "the archive to look into, not compressed (default: one that is made up)")
+	dir := flags.String("dir", "", dirUsage)
+	_ = flags.Parse(args) // it exits on an error
+	return layers(ctx, os.Stdout, *dir, *tarFile)
 }

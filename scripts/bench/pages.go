@@ -46,23 +46,31 @@ func pages(ctx context.Context, w io.Writer, dir string, repositories, tags int)
 	}
 	fmt.Fprintf(w, "filled with %d repositories and %d tags in %s; %d requests of each page by %d clients\n\n", repositories, tags, round(time.Since(began)), pageRequests, pageClients)
 
+	url, stop, err := servePages(st)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return measurePages(ctx, w, st, url)
+}
+
+// servePages serves the pages of a store on a loopback address until stop is called.
+func servePages(st *store.Store) (url string, stop func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
 	guard := auth.New(auth.Options{Store: st})
 	handler := web.New(web.Config{
 		Store: st, Guard: guard, Version: "bench", Collector: noCollector{},
 		Keep: func(oci.Name) (untagged, used time.Duration) { return 7 * day, 30 * day },
 	})
-	defer handler.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
 	srv := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		who, err := guard.IdentifyPage(r)
 		handler.ServePage(w, r, who, err)
 	})}
-	defer srv.Close()
 	go func() { _ = srv.Serve(l) }() // until it is closed
-	return measurePages(ctx, w, st, "http://"+l.Addr().String())
+	return "http://" + l.Addr().String(), func() { srv.Close(); handler.Close() }, nil
 }
 
 func measurePages(ctx context.Context, w io.Writer, st *store.Store, url string) error {
