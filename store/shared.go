@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"cubby/store/oci"
 
@@ -21,31 +22,37 @@ type BlobUse struct {
 // SharedBlobs returns which repositories have blobs, at most SharedMax for each, in no order. It takes one statement. Whoever
 // shows them leaves out what the viewer may not see.
 func (s *Store) SharedBlobs(ctx context.Context, blobs []digest.Digest) (map[digest.Digest][]BlobUse, error) {
-	list, err := json.Marshal(blobs)
+	list, err := json.Marshal(slices.Compact(slices.Sorted(slices.Values(blobs))))
 	if err != nil {
 		return nil, err
 	}
-	type use struct {
-		BlobUse
-		blob string
+	type shared struct {
+		blob digest.Digest
+		uses string
 	}
-	uses, err := collect(ctx, s.db, func(r row) (u use, err error) {
-		var name string
-		if err := r.Scan(&u.blob, &name, &u.Manifests); err != nil {
-			return u, err
-		}
-		u.Name, err = oci.ParseName(name)
-		return u, err
-	}, `SELECT d.digest, r.name, rb.refs FROM json_each(?1) j JOIN digests d ON d.digest = j.value
-		JOIN repository_blobs rb ON rb.blob = d.id AND rb.repository IN
-			(SELECT n.repository FROM repository_blobs n INDEXED BY repository_blobs_blob WHERE n.blob = d.id LIMIT ?2)
-		JOIN repositories r ON r.id = rb.repository`, string(list), SharedMax)
+	// Each list is made by a subquery of its own, so that its limit ends the look at a blob that very many have.
+	rows, err := collect(ctx, s.db, func(r row) (v shared, err error) { return v, r.Scan(&v.blob, &v.uses) },
+		`SELECT d.digest, (SELECT json_group_array(json_array(u.name, u.refs)) FROM (SELECT r.name, rb.refs
+			FROM repository_blobs rb INDEXED BY repository_blobs_blob JOIN repositories r ON r.id = rb.repository WHERE rb.blob = d.id LIMIT ?2) u)
+		FROM json_each(?1) j JOIN digests d ON d.digest = j.value`, string(list), SharedMax)
 	if err != nil {
 		return nil, err
 	}
 	all := make(map[digest.Digest][]BlobUse)
-	for _, u := range uses {
-		all[digest.Digest(u.blob)] = append(all[digest.Digest(u.blob)], u.BlobUse)
+	for _, v := range rows {
+		var pairs [][2]any
+		if err := json.Unmarshal([]byte(v.uses), &pairs); err != nil {
+			return nil, err
+		}
+		for _, p := range pairs {
+			text, _ := p[0].(string)
+			refs, _ := p[1].(float64)
+			name, err := oci.ParseName(text)
+			if err != nil {
+				return nil, err
+			}
+			all[v.blob] = append(all[v.blob], BlobUse{name, int64(refs)})
+		}
 	}
 	return all, nil
 }
@@ -67,8 +74,8 @@ func (s *Store) BaseImages(ctx context.Context, chain []digest.Digest) ([]BaseIm
 	if len(chain) < 2 {
 		return nil, nil
 	}
-	var hex []string
-	for _, id := range chain[:len(chain)-1] {
+	var hex []string // the longest first, so that the limit leaves out the shortest
+	for _, id := range slices.Backward(chain[:len(chain)-1]) {
 		hex = append(hex, id.Encoded())
 	}
 	list, err := json.Marshal(hex)
@@ -82,8 +89,8 @@ func (s *Store) BaseImages(ctx context.Context, chain []digest.Digest) ([]BaseIm
 		}
 		b.Name, err = oci.ParseName(name)
 		return b, err
-	}, `SELECT j.key + 1, r.name, d.digest, COALESCE((SELECT t.name FROM tags t INDEXED BY tags_manifest WHERE t.manifest = m.id ORDER BY t.sort_key DESC LIMIT 1), '')
-		FROM json_each(?1) j CROSS JOIN manifest_facts f ON f.chain = unhex(j.value) CROSS JOIN manifests m ON m.id = f.manifest
-		JOIN repositories r ON r.id = m.repository JOIN digests d ON d.id = m.digest
-		ORDER BY j.key DESC, (m.untagged_since IS NOT NULL), m.id DESC LIMIT ?2`, string(list), baseImagesMax)
+	}, `WITH found AS (SELECT j.key, f.manifest FROM json_each(?1) j CROSS JOIN manifest_facts f INDEXED BY manifest_facts_chain ON f.chain = unhex(j.value) LIMIT ?2)
+		SELECT ?3 - c.key, r.name, d.digest, COALESCE((SELECT t.name FROM tags t INDEXED BY tags_manifest WHERE t.manifest = m.id ORDER BY t.sort_key DESC LIMIT 1), '')
+		FROM found c CROSS JOIN manifests m ON m.id = c.manifest JOIN repositories r ON r.id = m.repository JOIN digests d ON d.id = m.digest
+		ORDER BY c.key, (m.untagged_since IS NOT NULL), m.id DESC`, string(list), baseImagesMax, len(hex))
 }

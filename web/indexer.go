@@ -250,7 +250,7 @@ func (h *Handler) tree(r *request, manifest digest.Digest, blobs []store.Present
 		entries += len(x.Entries)
 		cost += indexCost(x)
 	}
-	if entries > treeEntriesMax || cost > indexesMax {
+	if entries > treeEntriesMax || cost > indexesMax/2 { // what cannot be kept would be made anew for each page
 		return nil, nil, errTreeMax
 	}
 	done, err := h.indexer.turns.take(r.Context(), r.who.Quota())

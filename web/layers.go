@@ -70,7 +70,12 @@ func (h *Handler) layersPage(w http.ResponseWriter, r *request) error {
 	d := layersData{Head: head}
 	v := h.view(w, r, "Layers · "+r.route.ref.String()+" · "+r.route.name.String(), &d)
 	v.Section = "repositories"
-	if done := d.choose(); !done {
+	if all := d.choose(); !all {
+		done, err := h.costly(r)
+		if err != nil {
+			return err
+		}
+		defer done()
 		if err := h.readLayers(r, &d); err != nil {
 			return err
 		}
@@ -131,7 +136,7 @@ func (h *Handler) readLayers(r *request, d *layersData) error {
 		layers[i].share(r, shared[l.Digest])
 	}
 	for i := range layers {
-		layers[i].Percent = layers[i].Size * 100 / max(d.Size, 1)
+		layers[i].Percent = int64(d.part(layers[i].Size) * 100)
 	}
 	d.bar(layers)
 	d.match(layers)
@@ -174,15 +179,20 @@ func (l *layerRow) share(r *request, uses []store.BlobUse) {
 	l.Images = max(l.Images-1, 0) // this one
 }
 
+// part returns how much of all bytes some are. Descriptors say what they like: it is between 0 and 1 whatever they say.
+func (d *layersData) part(size int64) float64 {
+	if d.Size <= 0 || size <= 0 {
+		return 0
+	}
+	return min(float64(size)/float64(d.Size), 1)
+}
+
 // bar makes the picture of sizes.
 func (d *layersData) bar(layers []layerRow) {
-	if d.Size <= 0 {
-		return
-	}
 	const series = 6
 	x := 0.0
 	for i, l := range layers {
-		width := float64(max(l.Size, 0)) * 1000 / float64(d.Size)
+		width := d.part(l.Size) * 1000
 		if width >= 1 {
 			d.Bar = append(d.Bar, barPart{X: x, Width: max(width-2, 1), Series: i%series + 1, Label: fmt.Sprintf("Layer %d: %s", l.Number, size(l.Size))})
 		}
