@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"math"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -183,25 +184,117 @@ func (t *tx) pruneAudit() error {
 	return err
 }
 
+// AuditActions returns all actions that there are, as people look for them.
+func AuditActions() []AuditAction {
+	return []AuditAction{AuditPush, AuditDelete, AuditLogin, AuditLoginFailed, AuditLogout, AuditDenied, AuditUserAdd, AuditUserPassword, AuditUserRemove,
+		AuditGrant, AuditRevoke, AuditAnonymous, AuditTokenCreate, AuditTokenRevoke}
+}
+
 // An AuditFilter selects entries; empty fields select all.
 type AuditFilter struct {
 	Who, Token, Repository string
 	Since                  time.Time
+	Action                 AuditAction
+	Address                string
+	Part                   string // of the repository or the reference, in either case, without wildcards
+}
+
+// selects reports whether anything but the time is asked for: then entries have to be looked at to find some.
+func (f AuditFilter) selects() bool {
+	f.Since = time.Time{}
+	return f != AuditFilter{}
 }
 
 // AuditEntries returns at most n entries, the newest first: those behind the last of the page before, or from the newest
-// when it is zero.
+// when it is zero. It looks at as many as it takes.
 func (s *Store) AuditEntries(ctx context.Context, f AuditFilter, last AuditEntry, n int) ([]AuditEntry, error) {
-	at, id := last.At.Unix(), last.ID
-	if id == 0 {
-		if err := s.flushEvents(); err != nil {
-			s.log.Warn("audit log not written", "err", err)
+	return s.auditEntries(ctx, f, s.auditFrom(last), auditPlace{}, n)
+}
+
+// An AuditPage is a part of the audit log.
+type AuditPage struct {
+	Entries []AuditEntry // the newest first
+	// Next is where the next page begins, "" when there is none. Behind Looked it may be that nothing more is found.
+	Next   string
+	Looked time.Time // how far back was looked, when there was too much to look at for one page; else zero
+}
+
+// auditLook is how many entries a page looks at to find some: a search must not hold a connection for seconds.
+const auditLook = 50_000
+
+// AuditSearch returns at most n entries from a place in the log on, or from the newest when it is "", and looks at no more
+// than a part of a large log. ErrCursor says that there is no such place.
+func (s *Store) AuditSearch(ctx context.Context, f AuditFilter, from string, n int) (p AuditPage, err error) {
+	var last AuditEntry
+	if from != "" {
+		c, err := parseCursor(auditOrder, from)
+		if err != nil {
+			return p, err
 		}
-		at, id = math.MaxInt64, math.MaxInt64
+		if last.ID, err = strconv.ParseInt(c.Key, 10, 64); err != nil || last.ID <= 0 {
+			return p, ErrCursor
+		}
+		last.At = time.Unix(c.Number, 0)
 	}
-	since := int64(0)
+	begin, floor := s.auditFrom(last), auditPlace{}
+	if f.selects() {
+		floors, err := collect(ctx, s.db, func(r row) (p auditPlace, err error) { return p, r.Scan(&p.at, &p.id) },
+			`SELECT at, id FROM audit WHERE (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT 1 OFFSET ?`, begin.at, begin.id, auditLook-1)
+		if err != nil {
+			return p, err
+		}
+		if len(floors) > 0 {
+			floor = floors[0]
+		}
+	}
+	if p.Entries, err = s.auditEntries(ctx, f, begin, floor, n+1); err != nil {
+		return p, err
+	}
+	switch {
+	case len(p.Entries) > n:
+		p.Entries = p.Entries[:n]
+		end := p.Entries[n-1]
+		p.Next = auditPlace{end.At.Unix(), end.ID}.cursor()
+	case floor != auditPlace{} && (f.Since.IsZero() || floor.at >= f.Since.Unix()):
+		p.Next, p.Looked = floor.cursor(), time.Unix(floor.at, 0)
+	}
+	return p, nil
+}
+
+// An auditPlace is where an entry stands in the log.
+type auditPlace struct{ at, id int64 }
+
+// auditOrder names the only order of the audit log in cursors.
+const auditOrder = "audit"
+
+func (p auditPlace) cursor() string {
+	return cursor{Sort: auditOrder, Number: p.at, Key: strconv.FormatInt(p.id, 10)}.String()
+}
+
+// auditFrom returns the place behind which a page begins. Before the first page what waits is written.
+func (s *Store) auditFrom(last AuditEntry) auditPlace {
+	if last.ID != 0 {
+		return auditPlace{last.At.Unix(), last.ID}
+	}
+	s.settleEvents()
+	return auditPlace{math.MaxInt64, math.MaxInt64}
+}
+
+// settleEvents writes what waits, for somebody who is about to read it. What cannot be written waits on.
+func (s *Store) settleEvents() {
+	if err := s.flushEvents(); err != nil {
+		s.log.Warn("audit log not written", "err", err)
+	}
+}
+
+// auditEntries returns entries before one place, down to another.
+func (s *Store) auditEntries(ctx context.Context, f AuditFilter, from, floor auditPlace, n int) ([]AuditEntry, error) {
+	since, part := int64(0), ""
 	if !f.Since.IsZero() {
 		since = f.Since.Unix()
+	}
+	if f.Part != "" {
+		part = "%" + escapeLike(f.Part) + "%"
 	}
 	return collect(ctx, s.db, func(r row) (e AuditEntry, err error) {
 		var at int64
@@ -209,6 +302,8 @@ func (s *Store) AuditEntries(ctx context.Context, f AuditFilter, last AuditEntry
 		e.At = time.Unix(at, 0)
 		return e, err
 	}, `SELECT id, at, action, who, token, repository, reference, detail, address, client FROM audit
-		WHERE (at, id) < (?7, ?1) AND at >= ?2 AND (?3 = '' OR who = ?3) AND (?4 = '' OR token = ?4) AND (?5 = '' OR repository = ?5)
-		ORDER BY at DESC, id DESC LIMIT ?6`, id, since, f.Who, f.Token, f.Repository, n, at)
+		WHERE (at, id) < (?1, ?2) AND (at, id) >= (?3, ?4) AND at >= ?5 AND (?6 = '' OR who = ?6) AND (?7 = '' OR token = ?7) AND (?8 = '' OR repository = ?8)
+			AND (?9 = '' OR action = ?9) AND (?10 = '' OR address = ?10)
+			AND (?11 = '' OR repository LIKE ?11 ESCAPE '\' OR reference LIKE ?11 ESCAPE '\')
+		ORDER BY at DESC, id DESC LIMIT ?12`, from.at, from.id, floor.at, floor.id, since, f.Who, f.Token, f.Repository, string(f.Action), f.Address, part, n)
 }

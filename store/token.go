@@ -94,8 +94,9 @@ type TokenUse struct {
 	Address string
 }
 
-// TokenUses returns the last use of every token, as far as it is written.
+// TokenUses returns the last use of every token.
 func (s *Store) TokenUses(ctx context.Context) (map[string]TokenUse, error) {
+	s.settleEvents()
 	type use struct {
 		id string
 		TokenUse

@@ -177,3 +177,32 @@ func (s *Store) RemoveUser(ctx context.Context, name string, by Actor) error {
 	}
 	return err
 }
+
+// usesLook is how many entries of the audit log are looked at for who was here: a password leaves no other trace.
+const usesLook = 20_000
+
+// UserUses returns when and from where users were last here, by name: by a session, by an access token, or as the newest
+// part of the audit log says. It takes one statement.
+func (s *Store) UserUses(ctx context.Context) (map[string]TokenUse, error) {
+	s.settleEvents()
+	type use struct {
+		name string
+		TokenUse
+	}
+	uses, err := collect(ctx, s.db, func(r row) (u use, err error) {
+		var at int64
+		err = r.Scan(&u.name, &at, &u.Address)
+		u.At = time.Unix(at, 0)
+		return u, err
+	}, `SELECT u.name, t.last_used, t.last_address FROM tokens t JOIN users u ON u.id = t.user WHERE t.last_used > 0
+		UNION ALL SELECT u.name, s.last_used, s.address FROM sessions s JOIN users u ON u.id = s.user_id
+		UNION ALL SELECT u.name, max(a.at), a.address FROM (SELECT at, who, action, address FROM audit ORDER BY at DESC, id DESC LIMIT ?) a
+			CROSS JOIN users u ON u.name = a.who AND u.created_at <= a.at WHERE a.action <> 'login failed' GROUP BY u.name`, usesLook)
+	last := make(map[string]TokenUse)
+	for _, u := range uses {
+		if u.At.After(last[u.name].At) {
+			last[u.name] = u.TokenUse
+		}
+	}
+	return last, err
+}
