@@ -2,12 +2,9 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
-	"strings"
 	"time"
 
 	"cubby/server/auth"
@@ -79,28 +76,15 @@ func adminUsers(_ context.Context, st *store.Store, _ *http.Request, send func(E
 	for _, t := range a.Tokens {
 		tokens[t.User.Name]++
 	}
-	for _, u := range sortedUsers(a) {
+	for _, u := range auth.Users(a) {
 		send(Event{User: &UserItem{Name: u.Name, Grants: sendGrants("", u.Grants), Tokens: tokens[u.Name], CreatedAt: u.CreatedAt}})
 	}
 	return nil
 }
 
-func sortedUsers(a *store.Access) []*store.User {
-	var users []*store.User
-	for _, u := range a.Users {
-		users = append(users, u)
-	}
-	slices.SortFunc(users, func(a, b *store.User) int { return strings.Compare(a.Name, b.Name) })
-	return users
-}
-
 // grantParameter reads a pattern and actions.
-func grantParameter(query url.Values) (g store.Grant, err error) {
-	if g.Repositories, err = oci.ParseNameGlob(query.Get("repositories")); err != nil {
-		return g, err
-	}
-	g.Actions, err = store.ParseActions(query.Get("actions"))
-	return g, err
+func grantParameter(query url.Values) (store.Grant, error) {
+	return auth.ParseGrant(query.Get("repositories"), query.Get("actions"))
 }
 
 // passwordParameter reads the bcrypt hash of a password. Commands never send the password itself.
@@ -124,16 +108,11 @@ func adminAddUser(ctx context.Context, st *store.Store, r *http.Request, send fu
 		return fmt.Errorf("%w: each pattern needs its actions", errParameter)
 	}
 	for i, pattern := range query["repositories"] {
-		one := url.Values{"repositories": {pattern}, "actions": query["actions"][i : i+1]}
-		g, err := grantParameter(one)
+		g, err := auth.ParseGrant(pattern, query["actions"][i])
 		if err != nil {
 			return err
 		}
-		if i := slices.IndexFunc(grants, func(old store.Grant) bool { return old.Repositories == g.Repositories }); i >= 0 {
-			grants[i].Actions |= g.Actions
-		} else {
-			grants = append(grants, g)
-		}
+		grants = auth.AddGrant(grants, g)
 	}
 	grants, first, err := st.AddUser(ctx, name, hash, grants, AdminActor)
 	if err != nil {
@@ -175,15 +154,11 @@ func adminRemoveUser(ctx context.Context, st *store.Store, r *http.Request, send
 		return err
 	}
 	send(Event{User: &UserItem{Name: name}})
-	users := st.Access().Users
-	admin := false
-	for _, u := range users {
-		admin = admin || u.IsAdmin()
-	}
-	if len(users) > 0 && !admin {
+	a := st.Access()
+	if len(a.Users) > 0 && auth.Admins(a) == 0 {
 		send(Event{Note: "Nobody is left who may do everything: cubby grant NAME '**' admin"})
 	}
-	if len(users) == 0 {
+	if len(a.Users) == 0 {
 		send(Event{Note: "That was the last user: unless there is an htpasswd file, anyone on this machine may do everything now"})
 	}
 	return nil
@@ -263,14 +238,7 @@ func adminTokens(ctx context.Context, st *store.Store, r *http.Request, send fun
 	if err != nil {
 		return err
 	}
-	var tokens []*store.Token
-	for _, t := range st.Access().Tokens {
-		if user := r.URL.Query().Get("user"); user == "" || user == t.User.Name {
-			tokens = append(tokens, t)
-		}
-	}
-	slices.SortFunc(tokens, func(a, b *store.Token) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	for _, t := range tokens {
+	for _, t := range auth.Tokens(st.Access(), r.URL.Query().Get("user")) {
 		item := tokenItem(t)
 		item.UsedAt, item.UsedFrom = uses[t.ID].At, uses[t.ID].Address
 		send(Event{Token: &item})
@@ -288,22 +256,12 @@ func adminCreateToken(ctx context.Context, st *store.Store, r *http.Request, sen
 	if t.Networks, err = auth.ParseNetworks(query["network"]); err != nil {
 		return fmt.Errorf("%w: network: %w", errParameter, err)
 	}
-	if v := query.Get("expires"); v != "" {
-		age, err := store.ParseAge(v)
-		if err != nil {
-			return fmt.Errorf("%w: expires: %w", errParameter, err)
-		}
-		t.ExpiresAt = time.Now().Add(age)
+	if t.ExpiresAt, err = auth.TokenEnd(query.Get("expires"), time.Now()); err != nil {
+		return fmt.Errorf("%w: expires: %w", errParameter, err)
 	}
-	var text string
-	t.ID, text, t.Secret = auth.NewToken()
-	user := query.Get("user")
-	if err := st.AddToken(ctx, user, t, AdminActor); err != nil {
+	made, text, err := auth.MakeToken(ctx, st, query.Get("user"), t, AdminActor)
+	if err != nil {
 		return err
-	}
-	made := st.Access().Tokens[t.ID]
-	if made == nil {
-		return errors.New("the token is gone already")
 	}
 	item := tokenItem(made)
 	item.Text = text
