@@ -26,6 +26,10 @@ func samples(s *site, repo string, ref oci.Reference) map[place]string {
 		placeLayers: at + "/-/layers", placeFiles: at + "/-/files/etc", placeLayerFiles: of + "/-/blob/" + testDigest + "/files/etc",
 		placeManifest: at, placeReferrers: at + "/-/referrers", placeRaw: at + "/-/raw", placeRawDownload: at + "/-/raw/download", placeFile: at + "/-/file/" + testDigest,
 		placeDelete: at + "/-/delete", placeBlob: of + "/-/blob/" + testDigest, placeBlobDownload: of + "/-/blob/" + testDigest + "/download",
+
+		placeAudit: "/-/admin/audit", placeAuditCSV: "/-/admin/audit.csv", placeUsers: "/-/admin/users", placeAnonymous: "/-/admin/anonymous", placeUser: userPath(reader),
+		placeUserGrant: userPath(reader) + "/grant", placeUserRevoke: userPath(reader) + "/revoke", placeUserPassword: userPath(reader) + "/password", placeUserToken: userPath(reader) + "/token",
+		placeUserRemove: userPath(reader) + "/remove", placeTokens: "/-/tokens", placeTokenRevoke: "/-/tokens/revoke",
 	}
 }
 
@@ -37,6 +41,8 @@ func allowed(viewer string, need access, repo string) bool {
 		return true
 	case need == everybody || need == settingOwn || need == listing:
 		return true
+	case need == members:
+		return viewer != anonymous
 	case need == pulling:
 		return public || team && viewer != anonymous
 	case need == deleting || need == restoring:

@@ -47,6 +47,19 @@ const (
 	placeAsset
 	placeRobots
 	placeIcon
+
+	placeAudit
+	placeAuditCSV
+	placeUsers
+	placeAnonymous
+	placeUser
+	placeUserGrant
+	placeUserRevoke
+	placeUserPassword
+	placeUserToken
+	placeUserRemove
+	placeTokens
+	placeTokenRevoke
 )
 
 // A route is a parsed path.
@@ -56,7 +69,7 @@ type route struct {
 	name      oci.Name      // zero where there is none
 	ref       oci.Reference // of a manifest; in placeHistory the tag, or zero for all
 	digest    digest.Digest // of a blob
-	arg       string        // client, asset, path of a file in a layer
+	arg       string        // client, asset, user, path of a file in a layer
 	id        int64         // of a collection; 0 is the one that runs
 }
 
@@ -76,6 +89,8 @@ var (
 var fixed = map[string]place{
 	"search": placeSearch, "storage": placeStorage, "storage/gc": placeCollect, "login": placeLogin, "logout": placeLogout,
 	"settings": placeSettings, "theme": placeTheme, "session": placeSession, "help": placeHelp,
+	"admin/audit": placeAudit, "admin/audit.csv": placeAuditCSV, "admin/users": placeUsers, "admin/anonymous": placeAnonymous,
+	"tokens": placeTokens, "tokens/revoke": placeTokenRevoke,
 }
 
 // parsePath reads the path of a URL. It looks nothing up. Errors wrap errPath, or what is wrong with a name, tag or
@@ -116,6 +131,9 @@ func parseOwn(rest string) (route, error) {
 		if id, err := strconv.ParseInt(text, 10, 64); err == nil && id > 0 {
 			return route{place: placeCollection, id: id}, nil
 		}
+	}
+	if user, ok := strings.CutPrefix(rest, "admin/users/"); ok {
+		return parseUser(user)
 	}
 	return route{}, errPath
 }

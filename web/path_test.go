@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"cubby/store"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
@@ -44,6 +45,15 @@ func TestParsePath(t *testing.T) {
 		{"/-/help", route{place: placeHelp}},
 		{"/-/help/docker", route{place: placeHelpClient, arg: "docker"}},
 		{"/-/assets/0123.css", route{place: placeAsset, arg: "0123.css"}},
+		{"/-/tokens", route{place: placeTokens}},
+		{"/-/tokens/revoke", route{place: placeTokenRevoke}},
+		{"/-/admin/audit", route{place: placeAudit}},
+		{"/-/admin/audit.csv", route{place: placeAuditCSV}},
+		{"/-/admin/users", route{place: placeUsers}},
+		{"/-/admin/users/a@b.example", route{place: placeUser, arg: "a@b.example"}},
+		{"/-/admin/users/~..", route{place: placeUser, arg: ".."}},
+		{"/-/admin/users/~./remove", route{place: placeUserRemove, arg: "."}},
+		{"/-/admin/users/a/grant", route{place: placeUserGrant, arg: "a"}},
 
 		{"/alpine", repository("alpine")},
 		{"/team/api", repository("team/api")},
@@ -121,6 +131,12 @@ func TestParseBadPath(t *testing.T) {
 		{"/-/storage/gc/0", errPath},
 		{"/-/storage/gc/-1", errPath},
 		{"/-/storage/gc/99999999999999999999", errPath},
+		{"/-/admin", errPath},
+		{"/-/admin/users/", store.ErrUserInvalid},
+		{"/-/admin/users/a/", errPath},
+		{"/-/admin/users/a/none", errPath},
+		{"/-/admin/users/~a", store.ErrUserInvalid},
+		{"/-/admin/users/anonymous", store.ErrUserInvalid},
 		{"/-/r/", oci.ErrNameInvalid},
 		{"/-/r/-/search", oci.ErrNameInvalid},
 		{"//", oci.ErrNameInvalid},

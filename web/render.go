@@ -57,6 +57,9 @@ func (h *Handler) render(w http.ResponseWriter, r *request, status int, name str
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	// It depends on who looks and on their settings, and may have changed at the next look.
 	header.Set("Cache-Control", "private, no-cache")
+	if v.Secret {
+		header.Set("Cache-Control", "no-store")
+	}
 	header.Set("Vary", "Cookie, Accept-Encoding")
 	if status == http.StatusOK && r.Method != http.MethodPost {
 		sum := sha256.Sum256(body)

@@ -36,6 +36,8 @@ type view struct {
 	SeesAll bool
 	// Names is whether the viewer is told who did something: not who is nobody himself. Addresses are for administrators.
 	Names bool
+	// Secret is set when the page shows what nothing may keep.
+	Secret bool
 
 	Theme   string // light, dark, or "" for the system's
 	Dense   bool

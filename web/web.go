@@ -110,6 +110,7 @@ type Handler struct {
 	indexer   *indexer
 	reads     turns // of files of layers, one at a time
 	downloads slots // of files of layers
+	people    sync.Mutex // held while a page changes who may do what, see changePeople
 	working   sync.WaitGroup
 	stop      context.CancelFunc
 	ctx       context.Context // of what goes on after its request
@@ -165,13 +166,14 @@ type page func(h *Handler, w http.ResponseWriter, r *request) error
 type access int
 
 const (
-	everybody  access = iota // also who may do nothing: how to log in, help
-	listing                  // who may list repositories; the page shows only those of them that the viewer sees
-	pulling                  // who may pull from the repository
-	deleting                 // who may delete in it
-	restoring                // who may push to it
-	admins                   // who may do everything
-	settingOwn               // everybody, for what concerns the viewer's own browser
+	everybody  access = iota + 1 // also who may do nothing: how to log in, help
+	listing                      // who may list repositories; the page shows only those of them that the viewer sees
+	pulling                      // who may pull from the repository
+	deleting                     // who may delete in it
+	restoring                    // who may push to it
+	admins                       // who may do everything
+	members                      // who is logged in, for what is their own
+	settingOwn                   // everybody, for what concerns the viewer's own browser
 )
 
 // An entry is what a path does with each method, and who may.
@@ -216,6 +218,19 @@ var pages = map[place]entry{
 	placeAsset:        {get: (*Handler).asset, getAccess: everybody},
 	placeRobots:       {get: (*Handler).robots, getAccess: everybody},
 	placeIcon:         {get: (*Handler).icon, getAccess: everybody},
+
+	placeAudit:        {get: (*Handler).auditPage, getAccess: admins},
+	placeAuditCSV:     {get: (*Handler).auditCSV, getAccess: admins},
+	placeUsers:        {get: (*Handler).usersPage, getAccess: admins, post: (*Handler).addUser, postAccess: admins},
+	placeAnonymous:    {post: (*Handler).setAnonymous, postAccess: admins},
+	placeUser:         {get: (*Handler).userPage, getAccess: admins},
+	placeUserGrant:    {post: (*Handler).grantUser, postAccess: admins},
+	placeUserRevoke:   {post: (*Handler).revokeUser, postAccess: admins},
+	placeUserPassword: {post: (*Handler).setPassword, postAccess: admins},
+	placeUserToken:    {post: (*Handler).revokeUserToken, postAccess: admins},
+	placeUserRemove:   {get: (*Handler).removeUserPage, getAccess: admins, post: (*Handler).removeUser, postAccess: admins},
+	placeTokens:       {get: (*Handler).tokensPage, getAccess: members, post: (*Handler).makeToken, postAccess: members},
+	placeTokenRevoke:  {post: (*Handler).revokeToken, postAccess: members},
 }
 
 // ServePage answers one request. err says why it must be refused, whatever it asks for.
@@ -294,10 +309,11 @@ func (e entry) methods() (all []string) {
 // allow asks the guard, as the API does. What changes something wants more: somebody who logged in, or this machine.
 func (h *Handler) allow(r *request, need access) error {
 	name := r.route.name
-	action := map[access]auth.Action{listing: auth.List, pulling: auth.Pull, deleting: auth.Delete, restoring: auth.Push, admins: auth.List}[need]
-	if action == 0 {
+	if need == everybody || need == settingOwn {
 		return nil
 	}
+	// What is not listed is no action, which the guard refuses.
+	action := map[access]auth.Action{listing: auth.List, pulling: auth.Pull, deleting: auth.Delete, restoring: auth.Push, admins: auth.List, members: auth.List}[need]
 	err := h.Guard.Authorize(r.who, action, name)
 	if err == nil && (need == deleting || need == restoring) {
 		// These pages show what is there, and tell it when they refuse.
