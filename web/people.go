@@ -180,7 +180,7 @@ type tokensView struct {
 	Rows   []tokenRow
 	More   int
 	Revoke string // path of the form
-	UserID int64
+	User   string // for the form, on the page of a user
 	Now    time.Time
 	Fixed  bool // nothing can be changed
 }

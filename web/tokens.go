@@ -68,7 +68,7 @@ func (h *Handler) showTokens(w http.ResponseWriter, r *request, status int, d to
 	if u != nil {
 		d.Grants, d.Ends = u.Grants, tokenEnds
 		d.Grant.Boxes = offered(d.Grant.Boxes, u)
-		d.Tokens = tokensView{Revoke: "/-/tokens/revoke", UserID: u.ID, Now: h.now(), Fixed: h.ReadOnly}
+		d.Tokens = tokensView{Revoke: "/-/tokens/revoke", Now: h.now(), Fixed: h.ReadOnly}
 		d.Tokens.Rows, d.Tokens.More, err = h.tokenRows(r, u)
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"cubby/server/auth"
 	"cubby/store"
@@ -17,6 +16,7 @@ import (
 type userData struct {
 	*store.User
 	Path     string
+	Mark     string // of the user, for forms
 	Self     bool // the viewer is the user
 	Admin    bool
 	Last     bool // the last administrator
@@ -45,15 +45,18 @@ func (h *Handler) user(r *request) (*store.User, error) {
 	if r.Method != http.MethodPost {
 		return u, nil
 	}
-	id, err := strconv.ParseInt(r.PostForm.Get("user"), 10, 64)
-	if err != nil {
+	switch r.PostForm.Get("user") {
+	case markOf(u):
+	case "":
 		return nil, fmt.Errorf("%w: it does not say which user was shown", errForm)
-	}
-	if id != u.ID {
+	default:
 		return nil, fmt.Errorf("%w: there is another user of the name %s", store.ErrPrecondition, u.Name)
 	}
 	return u, nil
 }
+
+// markOf tells a user from others of the name, before and after. The number alone may be that of the last who was removed.
+func markOf(u *store.User) string { return fmt.Sprintf("%d-%d", u.ID, u.CreatedAt.Unix()) }
 
 func (h *Handler) userPage(w http.ResponseWriter, r *request) error {
 	u, err := h.user(r)
@@ -75,14 +78,14 @@ func (h *Handler) showUser(w http.ResponseWriter, r *request, status int, templa
 	if err != nil {
 		return err
 	}
-	d.Path, d.Self, d.Admin, d.Fixed, d.Use = userPath(d.Name), d.Name == r.who.Name, d.User.IsAdmin(), h.ReadOnly, uses[d.Name]
+	d.Path, d.Mark, d.Self, d.Admin, d.Fixed, d.Use = userPath(d.Name), markOf(d.User), d.Name == r.who.Name, d.User.IsAdmin(), h.ReadOnly, uses[d.Name]
 	d.Last = d.Admin && auth.Admins(a) == 1
 	for _, v := range a.Sessions {
 		if v.UserID == d.ID && !v.Expired(h.now()) {
 			d.Sessions++
 		}
 	}
-	d.Tokens = tokensView{Revoke: d.Path + "/token", UserID: d.ID, Now: h.now(), Fixed: h.ReadOnly}
+	d.Tokens = tokensView{Revoke: d.Path + "/token", User: d.Mark, Now: h.now(), Fixed: h.ReadOnly}
 	if d.Tokens.Rows, d.Tokens.More, err = h.tokenRows(r, d.User); err != nil {
 		return err
 	}
