@@ -44,7 +44,8 @@ func auditFilter(q url.Values) (f store.AuditFilter, since, problem string) {
 	if since = text("since"); since != "" {
 		at, err := time.ParseInLocation(time.DateOnly, since, time.Local)
 		if err != nil {
-			return f, since, "A day is written like 2026-01-31."
+			// What is no day cannot stand in the field: browsers drop it.
+			return f, "", "A day is written like 2026-01-31."
 		}
 		f.Since = at
 	}

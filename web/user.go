@@ -17,7 +17,7 @@ type userData struct {
 	*store.User
 	Path     string
 	Mark     string // of the user, for forms
-	Self     bool // the viewer is the user
+	Self     bool   // the viewer is the user
 	Admin    bool
 	Last     bool // the last administrator
 	Fixed    bool // nothing can be changed

@@ -108,8 +108,8 @@ type Handler struct {
 	// API's clients wait for too.
 	busy      chan struct{}
 	indexer   *indexer
-	reads     turns // of files of layers, one at a time
-	downloads slots // of files of layers
+	reads     turns      // of files of layers, one at a time
+	downloads slots      // of files of layers
 	people    sync.Mutex // held while a page changes who may do what, see changePeople
 	working   sync.WaitGroup
 	stop      context.CancelFunc

@@ -139,6 +139,39 @@ func (w *world) pages() []pageCase {
 		{name: "settings with sessions", path: "/-/settings", site: u, who: admin},
 		{name: "help", path: "/-/help", site: o, shot: true, large: true},
 
+		{name: "audit log", path: "/-/admin/audit", site: u, who: admin, shot: true, large: true},
+		{name: "audit log filtered", path: "/-/admin/audit?action=push&who=admin&q=front&address=127.0.0.1&since=2001-02-03", site: u, who: admin},
+		{name: "audit log without a match", path: "/-/admin/audit?who=nobody-is-called-so", site: u, who: admin},
+		{name: "audit log, no day", path: "/-/admin/audit?since=soon", site: u, who: admin, status: 400},
+		{name: "audit log of pushes", path: "/-/admin/audit", site: o, shot: true},
+		{name: "users", path: "/-/admin/users", site: u, who: admin, shot: true, large: true},
+		{name: "users, none yet", path: "/-/admin/users", site: e, shot: true, large: true},
+		{name: "users, wrong", path: "/-/admin/users", site: u, who: admin, status: 422, shot: true, large: true, reach: func(b *tab, _ *world) {
+			b.open("/-/admin/users")
+			b.fill("#name", "reader:2")
+			b.fill("#password", "short and wrong")
+			b.fill("#pattern", "/team")
+			b.follow("main button", "Add the user")
+		}},
+		{name: "user", path: "/-/admin/users/reader", site: u, who: admin, shot: true, large: true},
+		{name: "user, oneself", path: "/-/admin/users/admin", site: u, who: admin, shot: true},
+		{name: "remove a user", path: "/-/admin/users/reader/remove", site: u, who: admin, shot: true},
+		{name: "remove the last administrator", path: "/-/admin/users/admin/remove", site: u, who: admin},
+		{name: "access tokens", path: "/-/tokens", site: u, who: reader, shot: true, large: true},
+		{name: "access tokens, wrong", path: "/-/tokens", site: u, who: reader, status: 422, reach: func(b *tab, _ *world) {
+			b.open("/-/tokens")
+			b.fill("#pattern", "UPPER")
+			b.follow("main button", "Make the token")
+		}},
+		{name: "access tokens where nobody has one", path: "/-/tokens", site: o},
+		{name: "new access token", site: u, who: reader, shot: true, large: true, reach: func(b *tab, _ *world) {
+			b.open("/-/tokens")
+			b.fill("#description", "a laptop that is looked at")
+			b.follow("main button", "Make the token")
+		}},
+		{name: "403 users", path: "/-/admin/users", site: u, who: reader, status: 403},
+		{name: "404 user", path: "/-/admin/users/nobody", site: u, who: admin, status: 404},
+
 		{name: "400 name", path: "/UPPER/case", site: o, status: 400},
 		{name: "400 tag", path: "/team/api:" + strings.Repeat("t", 129), site: o, status: 400},
 		{name: "400 digest", path: "/team/api@sha256:12", site: o, status: 400},
