@@ -25,6 +25,8 @@ func samples(s *site, repo string, ref oci.Reference) map[place]string {
 		placeRepository: of, placeManifests: of + "/-/manifests", placeHistory: of + "/-/history", placeRestore: of + "/-/restore", placeDeleteTags: of + "/-/tags/delete?tag=1",
 		placeLayers: at + "/-/layers", placeFiles: at + "/-/files/etc", placeLayerFiles: of + "/-/blob/" + testDigest + "/files/etc",
 		placeManifest: at, placeReferrers: at + "/-/referrers", placeRaw: at + "/-/raw", placeRawDownload: at + "/-/raw/download", placeFile: at + "/-/file/" + testDigest,
+		placeRepositoryReadme: of + "/-/readme", placeReadme: at + "/-/readme", placeChartValues: at + "/-/chart/values", placeChartSchema: at + "/-/chart/schema", placeChartTemplates: at + "/-/chart/templates",
+		placeChartFiles: at + "/-/chart/files", placeChartFile: at + "/-/chart/templates/a.yaml", placeChartDownload: at + "/-/chart/download/values.yaml",
 		placeDelete: at + "/-/delete", placeBlob: of + "/-/blob/" + testDigest, placeBlobDownload: of + "/-/blob/" + testDigest + "/download",
 
 		placeAudit: "/-/admin/audit", placeAuditCSV: "/-/admin/audit.csv", placeUsers: "/-/admin/users", placeAnonymous: "/-/admin/anonymous", placeUser: userPath(reader),

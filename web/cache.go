@@ -61,3 +61,30 @@ func (c *cache[K, V]) drop(e *list.Element) {
 	delete(c.at, v.key)
 	c.used -= v.cost
 }
+
+// made returns what the cache has for a key, or makes it. Only one viewer at a time has something made.
+func made[T any](h *Handler, r *request, key string, how func() (v T, size int64, err error)) (T, error) {
+	if v, ok := h.cache.get(key); ok {
+		return v.(T), nil
+	}
+	var none T
+	done, err := h.costly(r)
+	if err != nil {
+		return none, err
+	}
+	defer done()
+	if v, ok := h.cache.get(key); ok { // made while this one waited
+		return v.(T), nil
+	}
+	v, size, err := how()
+	if err != nil {
+		return none, err
+	}
+	if size >= 0 {
+		h.cache.put(key, v, size)
+	}
+	return v, nil
+}
+
+// cacheMax bounds the bytes of all that is kept.
+const cacheMax = 32 << 20

@@ -95,6 +95,7 @@ func (t target) commands(kind oci.ArtifactKind, client string) []command {
 	case "image", "":
 		return t.imageCommands(client)
 	case "chart":
+		base = strings.ReplaceAll(base, "_", "-") // which no name in Kubernetes has
 		chart := "oci://" + t.Host + "/" + t.Name.String()
 		if t.Tag == "" {
 			chart = "oci://" + t.byDigest() // without either helm takes the newest version
@@ -103,6 +104,8 @@ func (t target) commands(kind oci.ArtifactKind, client string) []command {
 			{"helm", fmt.Sprintf("helm install %s %s%s%s", base, chart, version, http)},
 			{"helm, the archive", fmt.Sprintf("helm pull %s%s%s", chart, version, http)},
 			{"helm, rendered", fmt.Sprintf("helm template %s %s%s%s", base, chart, version, http)},
+			{"Flux", t.flux(base)},
+			{"Argo CD", t.argo(base)},
 			oras,
 		}
 	case "module":
@@ -143,4 +146,59 @@ func (t target) imageCommands(client string) (all []command) {
 		}
 	}
 	return append(all, command{"Dockerfile", "FROM " + t.ref()}, command{"compose.yaml", "image: " + t.ref()})
+}
+
+// flux returns what makes Flux install a chart, from exactly the tag or the digest.
+func (t target) flux(name string) string {
+	ref, insecure := fmt.Sprintf("digest: %q", t.Dgst), ""
+	if t.Tag != "" {
+		ref = fmt.Sprintf("tag: %q", t.Tag)
+	}
+	if !t.HTTPS {
+		insecure = "  insecure: true\n"
+	}
+	return fmt.Sprintf(`apiVersion: source.toolkit.fluxcd.io/v1
+kind: OCIRepository
+metadata:
+  name: %[1]q
+spec:
+  interval: 1h
+  url: oci://%[2]s/%[3]s
+%[4]s  ref:
+    %[5]s
+  layerSelector:
+    mediaType: %[6]s
+    operation: copy
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata:
+  name: %[1]q
+spec:
+  interval: 1h
+  chartRef:
+    kind: OCIRepository
+    name: %[1]q`, name, t.Host, t.Name, insecure, ref, chartArchiveType)
+}
+
+// argo is the same for Argo CD, from 3.1 on.
+func (t target) argo(name string) string {
+	revision := t.Tag
+	if revision == "" {
+		revision = t.Dgst.String()
+	}
+	return fmt.Sprintf(`apiVersion: argoproj.io/v1alpha1
+kind: Application
+metadata:
+  name: %[1]q
+  namespace: argocd
+spec:
+  project: default
+  source:
+    repoURL: oci://%[2]s/%[3]s
+    path: .
+    targetRevision: %[4]q
+  destination:
+    server: https://kubernetes.default.svc
+    namespace: %[1]q`, name, t.Host, t.Name, revision)
 }

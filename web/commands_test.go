@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"cubby/store/oci"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // TestImageCommands: each client, by tag and by digest, over https, plain HTTP and to this machine.
@@ -57,11 +59,13 @@ func TestArtifactCommands(t *testing.T) {
 	}{
 		{oci.KindChart, secure, []string{
 			"helm install web oci://reg.example/team/web --version 1.2.3+build.5", "helm pull oci://reg.example/team/web --version 1.2.3+build.5",
-			"helm template web oci://reg.example/team/web --version 1.2.3+build.5", "oras pull reg.example/team/web:1.2.3_build.5",
+			"helm template web oci://reg.example/team/web --version 1.2.3+build.5",
+			secure.flux("web"), secure.argo("web"), "oras pull reg.example/team/web:1.2.3_build.5",
 		}},
 		{oci.KindChart, plain, []string{
 			"helm install web oci://nas:5000/team/web --version 1.2.3+build.5 --plain-http", "helm pull oci://nas:5000/team/web --version 1.2.3+build.5 --plain-http",
-			"helm template web oci://nas:5000/team/web --version 1.2.3+build.5 --plain-http", "oras pull --plain-http nas:5000/team/web:1.2.3_build.5",
+			"helm template web oci://nas:5000/team/web --version 1.2.3+build.5 --plain-http",
+			plain.flux("web"), plain.argo("web"), "oras pull --plain-http nas:5000/team/web:1.2.3_build.5",
 		}},
 		{oci.KindModule, secure, []string{"module \"web\" {\n  source = \"oci://reg.example/team/web?tag=1.2.3_build.5\"\n}", "oras pull reg.example/team/web:1.2.3_build.5"}},
 		{oci.KindModule, byDigest, []string{"module \"web\" {\n  source = \"oci://reg.example/team/web?digest=" + testDigest + "\"\n}", "oras pull reg.example/team/web@" + testDigest}},
@@ -100,6 +104,50 @@ func TestIsLoopback(t *testing.T) {
 	} {
 		if got := isLoopback(host); got != want {
 			t.Errorf("isLoopback(%q) = %v", host, got)
+		}
+	}
+}
+
+// TestChartManifests: what Flux and Argo CD are given is YAML that says what it should.
+func TestChartManifests(t *testing.T) {
+	plain := target{Host: "nas:5000", Name: name("team/a__web"), Tag: "1.10", Dgst: testDigest}
+	byDigest := target{Host: "reg.example", HTTPS: true, Name: name("web"), Dgst: testDigest}
+	for _, tt := range []struct {
+		target          target
+		url, ref, named string
+		insecure        bool
+	}{{plain, "oci://nas:5000/team/a__web", "1.10", "a--web", true}, {byDigest, "oci://reg.example/web", testDigest, "web", false}} {
+		all := tt.target.commands(oci.KindChart, "")
+		if !strings.HasPrefix(all[0].Text, "helm install "+tt.named+" ") {
+			t.Errorf("%s", all[0].Text)
+		}
+		source, release, _ := strings.Cut(all[3].Text, "---\n")
+		for _, text := range []string{source, release, all[4].Text} {
+			var doc struct {
+				Metadata struct{ Name string }
+				Spec     struct {
+					URL, Interval string
+					Insecure      bool
+					Ref           struct{ Tag, Digest string }
+					LayerSelector struct {
+						MediaType string `yaml:"mediaType"`
+					} `yaml:"layerSelector"`
+					ChartRef struct{ Kind, Name string } `yaml:"chartRef"`
+					Source   struct {
+						RepoURL, TargetRevision string
+					} `yaml:"source"`
+				}
+			}
+			if err := yaml.Unmarshal([]byte(strings.NewReplacer("repoURL", "repourl", "targetRevision", "targetrevision").Replace(text)), &doc); err != nil || doc.Metadata.Name != tt.named {
+				t.Errorf("%v: the name is %q in\n%s", err, doc.Metadata.Name, text)
+			}
+			spec := doc.Spec
+			if text == source && (spec.URL != tt.url || spec.Ref.Tag+spec.Ref.Digest != tt.ref || spec.Insecure != tt.insecure || spec.LayerSelector.MediaType != chartArchiveType) {
+				t.Errorf("%+v in\n%s", spec, text)
+			}
+			if text == release && spec.ChartRef.Name != tt.named || text == all[4].Text && (spec.Source.RepoURL != tt.url || spec.Source.TargetRevision != tt.ref) {
+				t.Errorf("%+v in\n%s", spec, text)
+			}
 		}
 	}
 }

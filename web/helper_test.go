@@ -367,10 +367,8 @@ func (s *site) fill() (c content) {
 	for _, repo := range []string{"v2", "v2/foo", "metrics", "robots.txt"} {
 		s.image(repo, "amd64", repo, "1")
 	}
-	chart := `{"name":"web","version":"1.2.3"}`
-	c.chart = s.put("team/chart", imageType, fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[%s]}`,
-		descriptor("application/vnd.cncf.helm.config.v1+json", s.blob("team/chart", chart), len(chart), ""),
-		descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip", s.blob("team/chart", "chart"), 5, "")), "1.2.3_build.5")
+	c.chart = s.chart("team/chart", packChart(s.t, usualChart()...), "1.2.3_build.5")
+	s.artifact("team/files", "application/vnd.example.docs", "text/markdown", "", []string{"docs/README.md", "# Docs\n\nSee [more](https://example.com/).\n"}, "docs")
 	c.files = s.artifact("team/files", "application/vnd.example.report", "text/html", "", []string{"report.html", "<script>alert(1)</script>\n", "../../etc/passwd", "root", "blob.bin", "\x00\x01\x02"}, "v1")
 	// What it holds is shared with team/api, and it has the biggest blob.
 	s.image("secret/vault", "amd64", "1", "1.0")

@@ -89,11 +89,11 @@ func (s *site) layered(repo, tag, history string, tars ...string) (digest.Digest
 		descriptor(configType, s.blob(repo, config), len(config), ""), strings.Join(layers, ",")), tag), blobs
 }
 
-const readme = "Hello\n<script>alert(1)</script>\nlast line"
+const readmeText = "Hello\n<script>alert(1)</script>\nlast line"
 
 // baseLayer and appLayer are what most tests look into.
 func baseLayer(t testing.TB) string {
-	return layerTar(t, tarFile{"usr/share/doc/readme.txt", readme, 0, 0o644}, tarFile{"usr/share/doc/old.txt", "old", 0, 0}, tarFile{"etc/motd", "welcome", 0, 0},
+	return layerTar(t, tarFile{"usr/share/doc/readme.txt", readmeText, 0, 0o644}, tarFile{"usr/share/doc/old.txt", "old", 0, 0}, tarFile{"etc/motd", "welcome", 0, 0},
 		tarFile{"bin", "usr/bin", tar.TypeSymlink, 0o777}, tarFile{"usr/bin/true", "\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x3e\x00", 0, 0o4755},
 		tarFile{"usr/bin/yes", "usr/bin/true", tar.TypeLink, 0}, tarFile{"dangling", "/none", tar.TypeSymlink, 0o777}, tarFile{"empty", "", 0, 0})
 }
@@ -148,7 +148,7 @@ func TestFileDownload(t *testing.T) {
 	s := newSite(t)
 	_, blobs := s.layered("team/app", "1", "", baseLayer(t), appLayer(t))
 	for path, want := range map[string]string{
-		"/team/app:1/-/files/usr/share/doc/readme.txt?download=1":                               readme,
+		"/team/app:1/-/files/usr/share/doc/readme.txt?download=1":                               readmeText,
 		"/team/app:1/-/files/usr/share/doc/old.txt?download=1":                                  "old",
 		"/team/app/-/blob/" + blobs[0].String() + "/files/etc/motd?download=1":                  "welcome",
 		"/team/app:1/-/files/empty?download":                                                    "",

@@ -25,8 +25,9 @@ type manifestHead struct {
 	ByDigest  string // the same, by digest
 	CanDelete bool
 	Index     bool
-	Layered   bool     // an image, or an index of some
 	Attached  []string // what its referrers are, for badges
+	Tabs      []tab
+	Chart     *chartParts // nil for what is no chart
 }
 
 func (h *Handler) manifestHead(r *request, tab string) (manifestHead, error) {
@@ -37,8 +38,9 @@ func (h *Handler) manifestHead(r *request, tab string) (manifestHead, error) {
 	head := manifestHead{
 		ManifestDetail: d, Parts: nameParts(r.route.name), Name: r.route.name, Tag: r.route.ref.Tag.String(), Tab: tab,
 		Path: r.route.path(), ByDigest: digestPath(r.route.name, d.Digest), CanDelete: h.may(r, store.ActionDelete),
-		Index: oci.KindOf(d.MediaType) == oci.KindIndex, Layered: d.Facts.Kind == oci.KindContainer,
+		Index: oci.KindOf(d.MediaType) == oci.KindIndex,
 	}
+	head.addTabs(readDescriptors(d.Raw))
 	for _, r := range d.Referrers {
 		head.Attached = append(head.Attached, r.Provides...)
 	}
@@ -71,6 +73,7 @@ type manifestData struct {
 	BaseLink  string
 	Goes      time.Time
 	Held      bool // by a tag, an index or what it is attached to
+	Chart     *chartView
 }
 
 type platformItem struct {
@@ -114,7 +117,12 @@ func (h *Handler) manifestPage(w http.ResponseWriter, r *request) error {
 	if !d.Held {
 		d.Goes = h.goes(r, head.UntaggedSince, head.LastUsed)
 	}
-	if err := h.artifactConfig(r, &d); err != nil {
+	if head.Chart != nil {
+		err = h.readChart(r, v, &d) // which has what the configuration says
+	} else {
+		err = h.artifactConfig(r, &d)
+	}
+	if err != nil {
 		return err
 	}
 	return h.render(w, r, http.StatusOK, "manifest", v)

@@ -60,6 +60,15 @@ const (
 	placeUserRemove
 	placeTokens
 	placeTokenRevoke
+
+	placeRepositoryReadme
+	placeReadme
+	placeChartValues
+	placeChartSchema
+	placeChartTemplates
+	placeChartFiles
+	placeChartFile
+	placeChartDownload
 )
 
 // A route is a parsed path.
@@ -69,7 +78,7 @@ type route struct {
 	name      oci.Name      // zero where there is none
 	ref       oci.Reference // of a manifest; in placeHistory the tag, or zero for all
 	digest    digest.Digest // of a blob
-	arg       string        // client, asset, user, path of a file in a layer
+	arg       string        // client, asset, user, path of a file in a layer or chart
 	id        int64         // of a collection; 0 is the one that runs
 }
 
@@ -181,11 +190,14 @@ func parseReference(path string) (rt route, err error) {
 // ofManifest and ofRepository are the pages of a manifest and of a repository without a parameter, by what follows /-/.
 var (
 	ofManifest = map[string]place{
-		"layers": placeLayers, "files": placeFiles, "referrers": placeReferrers, "raw": placeRaw, "raw/download": placeRawDownload, "delete": placeDelete,
+		"layers": placeLayers, "files": placeFiles,
+		"referrers": placeReferrers, "raw": placeRaw, "raw/download": placeRawDownload, "delete": placeDelete,
+		"readme": placeReadme, "chart": placeManifest, "chart/readme": placeReadme, "chart/values": placeChartValues, "chart/schema": placeChartSchema,
+		"chart/templates": placeChartTemplates, "chart/files": placeChartFiles,
 	}
 	ofRepository = map[string]place{
 		"manifests": placeManifests, "history": placeHistory, "restore": placeRestore, "delete": placeDelete,
-		"tags/delete": placeDeleteTags,
+		"tags/delete": placeDeleteTags, "readme": placeRepositoryReadme,
 	}
 )
 
@@ -203,8 +215,32 @@ func (rt route) belowManifest(rest string) (_ route, err error) {
 		rt.digest, err = oci.ParseDigest(file)
 		return rt, err
 	}
+	if file, ok := strings.CutPrefix(rest, "chart/"); ok {
+		return rt.chartFile(file)
+	}
 	return rt, errPath
 }
+
+// chartFile takes the path of a file in a chart.
+func (rt route) chartFile(rest string) (route, error) {
+	dir, name, _ := strings.Cut(rest, "/")
+	switch {
+	case name == "" || len(name) > argMax:
+		return rt, errPath
+	case dir == "templates":
+		rt.place, rt.arg = placeChartFile, rest
+	case dir == "files":
+		rt.place, rt.arg = placeChartFile, name
+	case dir == "download":
+		rt.place, rt.arg = placeChartDownload, name
+	default:
+		return rt, errPath
+	}
+	return rt, nil
+}
+
+// argMax bounds the bytes of a file's name in a path.
+const argMax = 1000
 
 func (rt route) belowRepository(rest string) (_ route, err error) {
 	if p, ok := ofRepository[rest]; ok {

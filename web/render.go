@@ -35,11 +35,11 @@ var templates = func() map[string]*template.Template {
 	if err != nil {
 		panic(err)
 	}
-	shared := template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/parts.html"))
+	shared := template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/parts*.html"))
 	all := make(map[string]*template.Template)
 	for _, file := range files {
 		name := strings.TrimSuffix(path.Base(file), ".html")
-		if name != "layout" && name != "parts" {
+		if name != "layout" && !strings.HasPrefix(name, "parts") {
 			all[name] = template.Must(template.Must(shared.Clone()).ParseFS(templateFiles, file))
 		}
 	}

@@ -20,6 +20,7 @@ type repositoryHead struct {
 	Path        string
 	CanDelete   bool
 	CanPush     bool
+	HasReadme   bool // it may have one, as far as its newest tag tells
 }
 
 type link struct{ Text, URL string }
@@ -36,6 +37,7 @@ func (h *Handler) repositoryHead(r *request, tab string) (repositoryHead, error)
 		Licence: a["org.opencontainers.image.licenses"], Tab: tab, Path: repositoryPath(r.route.name),
 		CanDelete: h.may(r, store.ActionDelete), CanPush: h.may(r, store.ActionPush),
 	}
+	head.HasReadme = head.Description != "" || d.Facts.Kind != "" && d.Facts.Kind != oci.KindContainer
 	for _, l := range []link{{"Source", a["org.opencontainers.image.source"]}, {"Website", a["org.opencontainers.image.url"]}, {"Documentation", a["org.opencontainers.image.documentation"]}} {
 		if webURL(l.URL) != "" {
 			head.Links = append(head.Links, l)

@@ -104,6 +104,7 @@ type Handler struct {
 	warnings warnings
 	run      collection
 	kept     kept
+	cache    *cache[string, any] // of what was made from charts and the like, by kind and digest
 	// busy holds a token while somebody has a page made that may take a while, on a connection to the database that the
 	// API's clients wait for too.
 	busy      chan struct{}
@@ -121,7 +122,10 @@ func New(c Config) *Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{Config: c, now: time.Now, assets: embedded(), busy: make(chan struct{}, 1), indexer: newIndexer(c.Store), reads: turns{most: readWaiting}}
+	h := &Handler{
+		Config: c, now: time.Now, assets: embedded(), cache: newCache[string, any](cacheMax), busy: make(chan struct{}, 1),
+		indexer: newIndexer(c.Store), reads: turns{most: readWaiting},
+	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -231,6 +235,15 @@ var pages = map[place]entry{
 	placeUserRemove:   {get: (*Handler).removeUserPage, getAccess: admins, post: (*Handler).removeUser, postAccess: admins},
 	placeTokens:       {get: (*Handler).tokensPage, getAccess: members, post: (*Handler).makeToken, postAccess: members},
 	placeTokenRevoke:  {post: (*Handler).revokeToken, postAccess: members},
+
+	placeRepositoryReadme: {get: (*Handler).repositoryReadmePage, getAccess: pulling},
+	placeReadme:           {get: (*Handler).readmePage, getAccess: pulling},
+	placeChartValues:      {get: (*Handler).chartValuesPage, getAccess: pulling},
+	placeChartSchema:      {get: (*Handler).chartSchemaPage, getAccess: pulling},
+	placeChartTemplates:   {get: (*Handler).chartTemplatesPage, getAccess: pulling},
+	placeChartFiles:       {get: (*Handler).chartFilesPage, getAccess: pulling},
+	placeChartFile:        {get: (*Handler).chartFilePage, getAccess: pulling},
+	placeChartDownload:    {get: (*Handler).downloadChartFile, getAccess: pulling},
 }
 
 // ServePage answers one request. err says why it must be refused, whatever it asks for.
