@@ -286,8 +286,9 @@ func (s *stock) pushArtifacts(t *testing.T) {
 	charts := s.to(t, "charts/shop")
 	chart := charts.blob(encode(object{"name": "shop", "version": "1.2.3+build.4", "apiVersion": "v2", "description": "Sells things", "appVersion": "7"}))
 	s.chart = charts.artifact(object{"config": descriptor("application/vnd.cncf.helm.config.v1+json", chart, nil), "layers": []object{
-		descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip", charts.blob(process.RandomBlob(3, 4000).Raw), nil),
+		descriptor("application/vnd.cncf.helm.chart.content.v1.tar+gzip", charts.blob(s.shop(t)), nil),
 	}}, "1.2.3_build.4")
+	s.pushDocs(t)
 
 	files := s.to(t, "files/report")
 	s.text = files.blob([]byte("first line\nsecond line with " + s.index.Digest + "\n" + strings.Repeat("a line that is longer than a screen is wide ", 20) + "\n"))

@@ -14,6 +14,7 @@ func TestBrowser(t *testing.T) {
 		t.Run("hostile", func(t *testing.T) { testHostile(t, w) })
 		t.Run("inside", func(t *testing.T) { testInside(t, w) })
 		t.Run("people", func(t *testing.T) { testPeople(t, w) })
+		t.Run("charts", func(t *testing.T) { testCharts(t, w) })
 		t.Run("session", func(t *testing.T) { t.Parallel(); testSession(t, w) })
 		t.Run("budget", func(t *testing.T) { t.Parallel(); testBudget(t, w) })
 		t.Run("slowly", func(t *testing.T) { t.Parallel(); testSlowly(t, w) })
