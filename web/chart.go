@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"cubby/store"
 	"cubby/store/oci"
 	"cubby/web/chart"
 
@@ -71,8 +70,6 @@ func (h *Handler) chart(r *request, parts *chartParts) (*chart.Chart, error) {
 		return c, c.Bytes(), nil
 	})
 }
-
-func isUnknownBlob(err error) bool { return errors.Is(err, store.ErrBlobUnknown) }
 
 // chartReadme is a readmeReader.
 func (h *Handler) chartReadme(r *request, m artifact) (readme, error) {

@@ -80,6 +80,17 @@ func TestParsePath(t *testing.T) {
 		{"/" + longName + ":" + strings.Repeat("t", 128), byTag(placeManifest, longName, strings.Repeat("t", 128))},
 
 		{"/a/-/manifests", route{place: placeManifests, name: name("a")}},
+		{"/a/-/readme", route{place: placeRepositoryReadme, name: name("a")}},
+		{"/a:1/-/readme", byTag(placeReadme, "a", "1")},
+		{"/a:1/-/chart", byTag(placeManifest, "a", "1")},
+		{"/a:1/-/chart/readme", byTag(placeReadme, "a", "1")},
+		{"/a:1/-/chart/values", byTag(placeChartValues, "a", "1")},
+		{"/a:1/-/chart/schema", byTag(placeChartSchema, "a", "1")},
+		{"/a:1/-/chart/templates", byTag(placeChartTemplates, "a", "1")},
+		{"/a:1/-/chart/files", byTag(placeChartFiles, "a", "1")},
+		{"/a:1/-/chart/templates/x/-/y.yaml", route{place: placeChartFile, name: name("a"), ref: oci.Reference{Tag: tagOf("1")}, arg: "templates/x/-/y.yaml"}},
+		{"/a:1/-/chart/files/crds/x.yaml", route{place: placeChartFile, name: name("a"), ref: oci.Reference{Tag: tagOf("1")}, arg: "crds/x.yaml"}},
+		{"/a:1/-/chart/download/x", route{place: placeChartDownload, name: name("a"), ref: oci.Reference{Tag: tagOf("1")}, arg: "x"}},
 		{"/a/-/history", route{place: placeHistory, name: name("a")}},
 		{"/a/-/history/1.9", byTag(placeHistory, "a", "1.9")},
 		{"/a/-/restore", route{place: placeRestore, name: name("a")}},
@@ -171,6 +182,12 @@ func TestParseBadPath(t *testing.T) {
 		{"/a:1/-/file/", oci.ErrDigestInvalid},
 		{"/a:1/-/raw/", errPath},
 		{"/a/-/delete/-/delete", errPath},
+		{"/a/-/chart/values", errPath},
+		{"/a:1/-/chart/", errPath},
+		{"/a:1/-/chart/none", errPath},
+		{"/a:1/-/chart/templates/", errPath},
+		{"/a:1/-/chart/values/x", errPath},
+		{"/a:1/-/chart/files/" + strings.Repeat("x", argMax+1), errPath},
 	} {
 		got, err := parsePath(tt.path)
 		if !errors.Is(err, tt.want) || tt.want == nil && err != nil {

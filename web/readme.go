@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"html/template"
 	"io"
@@ -138,7 +139,7 @@ func (h *Handler) readmeBlob(r *request, name string, dgst digest.Digest) (readm
 // in another repository only, which the viewer may not see.
 func (h *Handler) openHere(r *request, dgst digest.Digest) (*store.Blob, error) {
 	b, err := h.Store.OpenBlob(r.Context(), r.route.name, dgst, false)
-	if isUnknownBlob(err) {
+	if errors.Is(err, store.ErrBlobUnknown) {
 		return nil, nil
 	}
 	return b, err
