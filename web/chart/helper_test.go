@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
-	"math/rand/v2"
 	"slices"
 	"testing"
 )
@@ -58,8 +57,13 @@ func tarOf(t testing.TB, entries ...entry) []byte {
 
 func zip(t testing.TB, b []byte) []byte {
 	t.Helper()
+	return zipLevel(t, b, gzip.BestSpeed)
+}
+
+func zipLevel(t testing.TB, b []byte, level int) []byte {
+	t.Helper()
 	var z bytes.Buffer
-	w, err := gzip.NewWriterLevel(&z, gzip.BestSpeed)
+	w, err := gzip.NewWriterLevel(&z, level)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,14 +146,4 @@ templated: {image: "{{ .Values.x }}"}
 	return append(slices.DeleteFunc(usual, func(e entry) bool {
 		return slices.ContainsFunc(own, func(o entry) bool { return o.name == e.name })
 	}), own...)
-}
-
-// prose is text of n bytes that does not compress well.
-func prose(n int) string {
-	r := rand.New(rand.NewPCG(1, 2))
-	b := make([]byte, n)
-	for i := range b {
-		b[i] = "etaoin shrdlu\n"[r.IntN(14)]
-	}
-	return string(b)
 }

