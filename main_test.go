@@ -342,10 +342,11 @@ var arrows = map[string][]string{
 	"server/auth":   {"store", "store/oci"},
 	"server/certs":  {"store/durable"},
 	"server/cli":    {"server", "server/auth", "store", "store/oci"},
-	"web":           {"web/chart", "web/layer", "web/markdown", "server/auth", "store", "store/oci"}, // the UI asks the same authorize as the API
+	"web":           {"web/chart", "web/layer", "web/markdown", "web/module", "server/auth", "store", "store/oci"}, // the UI asks the same authorize as the API
 	"web/chart":     {},
 	"web/layer":     {},
 	"web/markdown":  {},
+	"web/module":    {},
 	"gc":            {"gc/policy", "store", "store/oci"},
 	"gc/policy":     {"store", "store/oci"},
 	"gc/bridge":     {"gc", "gc/policy", "server", "web", "store", "store/oci"}, // so that these need not know each other

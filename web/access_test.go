@@ -32,6 +32,7 @@ func samples(s *site, repo string, ref oci.Reference) map[place]string {
 		placeAudit: "/-/admin/audit", placeAuditCSV: "/-/admin/audit.csv", placeUsers: "/-/admin/users", placeAnonymous: "/-/admin/anonymous", placeUser: userPath(reader),
 		placeUserGrant: userPath(reader) + "/grant", placeUserRevoke: userPath(reader) + "/revoke", placeUserPassword: userPath(reader) + "/password", placeUserToken: userPath(reader) + "/token",
 		placeUserRemove: userPath(reader) + "/remove", placeTokens: "/-/tokens", placeTokenRevoke: "/-/tokens/revoke",
+		placeModule: at + "/-/module", placeModuleFile: at + "/-/module/files/main.tf", placeModuleDownload: at + "/-/module/download/main.tf", placeAbout: "/-/about",
 	}
 }
 

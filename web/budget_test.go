@@ -17,6 +17,7 @@ const statementsMax = 6
 func TestStatements(t *testing.T) {
 	s := newSite(t)
 	c := s.fill()
+	s.fillModules()
 	for range 3 { // so that lists have more than one row of everything
 		s.image("team/api", "amd64", fmt.Sprint(time.Now().UnixNano()), fmt.Sprint("more-", time.Now().UnixNano()))
 	}
@@ -27,7 +28,8 @@ func TestStatements(t *testing.T) {
 	}
 	paths := []string{"/?sort=-pulls", "/?q=te*", "/team/api?q=1", "/team/api?sort=name&platform=linux/amd64&signatures=1", "/team/api/-/manifests?show=parts", "/team/api/-/history/1.0", "/-/search?q=" + c.amd.Encoded()[:12], "/-/search?q=",
 		"/team/api:latest", "/team/api@" + c.amd.String(), "/team/api@" + c.index.String(), "/team/chart:1.2.3_build.5", "/team/files:v1", "/team/api:2.0/-/delete", "/team/api@" + c.amd.String() + "/-/delete", "/none/at/all", "/UPPER", "/-/none", "/team/files:v1/-/file/" + sum("root").String(),
-		"/team/api/-/blob/" + c.config.String(), "/team/api/-/blob/" + c.config.String() + "/download", "/team/api/-/tags/delete?tag=1.0&tag=2.0", "/team"}
+		"/team/api/-/blob/" + c.config.String(), "/team/api/-/blob/" + c.config.String() + "/download", "/team/api/-/tags/delete?tag=1.0&tag=2.0", "/team",
+		"/team/network:1.0", "/team/network:1.0/-/module", "/team/network:1.0/-/module/modules/subnet", "/team/network:1.0/-/module/files/main.tf", "/team/network:1.0/-/module/download/main.tf", "/team/network:1.0/-/module/files/none"}
 	for p, path := range samples(s, "team/api", oci.Reference{Tag: tagOf("1.0")}) {
 		if pages[p].get != nil {
 			paths = append(paths, path)

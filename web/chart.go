@@ -317,6 +317,10 @@ func (m *manifestHead) addTabs(ds descriptors) {
 	if m.Facts.Kind == oci.KindContainer { // also an index of some: its pages ask which
 		m.Tabs = append(m.Tabs, tab{"layers", "Layers", at + "layers"}, tab{"files", "Files", at + "files"})
 	}
+	if m.Facts.Kind == oci.KindModule {
+		m.Tabs = append(m.Tabs, tab{"module", "Module", at + "module"}) // with the README on it
+		return
+	}
 	if _, ok := readmeFile(ds); ok {
 		m.Tabs = append(m.Tabs, tab{"readme", "README", at + "readme"})
 	}

@@ -109,11 +109,12 @@ func (t target) commands(kind oci.ArtifactKind, client string) []command {
 			oras,
 		}
 	case "module":
-		query := "digest=" + t.Dgst.String()
-		if t.Tag != "" {
-			query = "tag=" + t.Tag
+		return t.moduleCommands("")
+	case "provider":
+		if t.Tag != "" { // OpenTofu finds a provider by its tags
+			return []command{{"OpenTofu, in .tofurc", t.providerMirror()}, oras}
 		}
-		return []command{{"OpenTofu", fmt.Sprintf("module %q {\n  source = \"oci://%s/%s?%s\"\n}", base, t.Host, t.Name, query)}, oras}
+		return []command{oras}
 	case "signature", "sbom", "attestation":
 		return []command{oras, {"oras, what it is attached to", "oras manifest fetch" + http + " " + t.byDigest()}}
 	}

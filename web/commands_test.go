@@ -67,13 +67,21 @@ func TestArtifactCommands(t *testing.T) {
 			"helm template web oci://nas:5000/team/web --version 1.2.3+build.5 --plain-http",
 			plain.flux("web"), plain.argo("web"), "oras pull --plain-http nas:5000/team/web:1.2.3_build.5",
 		}},
-		{oci.KindModule, secure, []string{"module \"web\" {\n  source = \"oci://reg.example/team/web?tag=1.2.3_build.5\"\n}", "oras pull reg.example/team/web:1.2.3_build.5"}},
+		{oci.KindModule, secure, []string{
+			"module \"web\" {\n  source = \"oci://reg.example/team/web?tag=1.2.3_build.5\"\n}",
+			"module \"web\" {\n  source = \"oci://reg.example/team/web?digest=" + testDigest + "\"\n}", "oras pull reg.example/team/web:1.2.3_build.5",
+		}},
 		{oci.KindModule, byDigest, []string{"module \"web\" {\n  source = \"oci://reg.example/team/web?digest=" + testDigest + "\"\n}", "oras pull reg.example/team/web@" + testDigest}},
 		{oci.KindSignature, byDigest, []string{"oras pull reg.example/team/web@" + testDigest, "oras manifest fetch reg.example/team/web@" + testDigest}},
 		{oci.KindSBOM, plain, []string{"oras pull --plain-http nas:5000/team/web:1.2.3_build.5", "oras manifest fetch --plain-http nas:5000/team/web@" + testDigest}},
 		{oci.KindAttestation, secure, []string{"oras pull reg.example/team/web:1.2.3_build.5", "oras manifest fetch reg.example/team/web@" + testDigest}},
 		{oci.KindAny, secure, []string{"oras pull reg.example/team/web:1.2.3_build.5", "crane manifest reg.example/team/web:1.2.3_build.5", "curl -fsS -H 'Accept: */*' https://reg.example/v2/team/web/manifests/1.2.3_build.5"}},
-		{oci.KindProvider, plain, []string{"oras pull --plain-http nas:5000/team/web:1.2.3_build.5", "crane manifest --insecure nas:5000/team/web:1.2.3_build.5", "curl -fsS -H 'Accept: */*' http://nas:5000/v2/team/web/manifests/1.2.3_build.5"}},
+		{oci.KindProvider, plain, []string{
+			"provider_installation {\n  oci_mirror {\n    repository_template = \"nas:5000/${namespace}/${type}\"\n    include             = [\"registry.opentofu.org/team/web\"]\n  }\n" +
+				"  direct {\n    exclude = [\"registry.opentofu.org/team/web\"]\n  }\n}",
+			"oras pull --plain-http nas:5000/team/web:1.2.3_build.5",
+		}},
+		{oci.KindProvider, byDigest, []string{"oras pull reg.example/team/web@" + testDigest}},
 		{oci.KindAny, byDigest, []string{"oras pull reg.example/team/web@" + testDigest, "crane manifest reg.example/team/web@" + testDigest, "curl -fsS -H 'Accept: */*' https://reg.example/v2/team/web/manifests/" + testDigest}},
 	} {
 		got := tt.target.commands(tt.kind, "podman")
@@ -85,6 +93,27 @@ func TestArtifactCommands(t *testing.T) {
 			if c.Text != tt.want[i] || c.Client == "" {
 				t.Errorf("%s at %s: %+v, want %s", tt.kind, tt.target.Host, c, tt.want[i])
 			}
+		}
+	}
+}
+
+// TestModuleCommands: a module of a directory, and names that OpenTofu takes for a module and a provider.
+func TestModuleCommands(t *testing.T) {
+	for _, tt := range []struct{ name, dir, want string }{
+		{"modules/aws.vpc", "", "module \"aws_vpc\" {\n  source = \"oci://reg.example/modules/aws.vpc?tag=1\"\n}"},
+		{"3d", "modules/x y", "module \"_3d\" {\n  source = \"oci://reg.example/3d//modules/x%20y?tag=1\"\n}"},
+	} {
+		got := target{Host: "reg.example", HTTPS: true, Name: name(tt.name), Tag: "1", Dgst: testDigest}.moduleCommands(tt.dir)
+		if got[0].Text != tt.want || !strings.Contains(got[1].Text, "?digest="+testDigest) {
+			t.Errorf("%s: %+v, want %s", tt.name, got, tt.want)
+		}
+	}
+	for repo, want := range map[string][2]string{
+		"tls": {"reg.example/tls", "NAMESPACE/tls"}, "hashicorp/tls": {"reg.example/${namespace}/${type}", "hashicorp/tls"}, "a/b/hashicorp/tls": {"reg.example/a/b/${namespace}/${type}", "hashicorp/tls"},
+	} {
+		got := target{Host: "reg.example", Name: name(repo)}.providerMirror()
+		if !strings.Contains(got, `repository_template = "`+want[0]+`"`) || strings.Count(got, `["registry.opentofu.org/`+want[1]+`"]`) != 2 {
+			t.Errorf("%s: %s", repo, got)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"cubby/store"
 	"cubby/store/oci"
 	"cubby/web/layer"
+	"cubby/web/module"
 )
 
 // table says what status an error has, and how its page is called. The first row that fits counts.
@@ -58,6 +59,12 @@ var table = []struct {
 	{auth.ErrBusy, http.StatusServiceUnavailable, "Busy"},
 	{auth.ErrDenied, http.StatusForbidden, "Not allowed"},
 	{auth.ErrCrossOrigin, http.StatusForbidden, "Refused"},
+	{module.ErrFileUnknown, http.StatusNotFound, "Not in this module package"},
+	{module.ErrNotRead, http.StatusNotFound, "Not shown"},
+	{module.ErrNotZip, http.StatusNotFound, "Not shown"},
+	{module.ErrDamaged, http.StatusNotFound, "Not shown"},
+	{module.ErrLimit, http.StatusNotFound, "Not shown"},
+	{errModule, http.StatusNotFound, "Not shown"},
 	{errPath, http.StatusNotFound, "No such page"},
 	{errMethod, http.StatusMethodNotAllowed, "Not possible here"},
 	{errConfirm, http.StatusBadRequest, "Not confirmed"},

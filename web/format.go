@@ -29,9 +29,10 @@ var functions = template.FuncMap{
 	"repositoryPath": repositoryPath, "tagPath": tagPath, "digestPath": digestPath, "blobPath": blobPath,
 	"join": strings.Join, "safeURL": webURL, "head": func(all []string, n int) []string { return all[:min(len(all), n)] },
 	"platforms": shortPlatforms, "kind": func(k oci.ArtifactKind) string { return kindText(string(k)) },
-	"last":     func(parts []namePart) int { return len(parts) - 1 },
-	"command":  func(client, text string) command { return command{client, text} },
-	"loopback": isLoopback,
+	"last":       func(parts []namePart) int { return len(parts) - 1 },
+	"command":    func(client, text string) command { return command{client, text} },
+	"loopback":   isLoopback,
+	"moduleFile": func(manifest, name string) string { return manifest + "/-/module/files/" + escapePath(name) },
 	"flag": func(https bool, flag string) string {
 		if https {
 			return ""

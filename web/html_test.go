@@ -161,6 +161,7 @@ func TestCrawl(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	c := s.fill()
+	s.fillModules()
 	s.collector.plan = Plan{
 		Tags: 1, Manifests: 1, Blobs: 1, Frees: 1000, Kept: 2000, KeptUntil: s.pages.now().AddDate(0, 0, 7),
 		Lines: []PlanLine{
@@ -172,7 +173,7 @@ func TestCrawl(t *testing.T) {
 	}
 	seen := 0
 	for _, viewer := range []string{admin, reader, anonymous} {
-		begin := []string{"/", "/-/settings", "/-/help", "/-/storage", "/-/search?q=team", "/-/search?q=" + c.amd.Encoded()[:10], "/-/search?q=hush", "/-/login",
+		begin := []string{"/", "/-/settings", "/-/help", "/-/about", "/-/storage", "/-/search?q=team", "/-/search?q=" + c.amd.Encoded()[:10], "/-/search?q=hush", "/-/login",
 			"/public/tool", "/team/empty", "/team/api?q=none", "/team/api@" + c.old.String(), "/nothing/here", "/-/nothing", "/UPPER", "/team/api:1.0?x", "/team/api/-/delete", "/team/api/-/tags/delete?tag=1.0&tag=gone", "/team/files/-/blob/" + sum("root").String()}
 		seen += s.crawl(viewer, begin)
 	}

@@ -74,6 +74,7 @@ type manifestData struct {
 	Goes      time.Time
 	Held      bool // by a tag, an index or what it is attached to
 	Chart     *chartView
+	Module    *modulePackage
 }
 
 type platformItem struct {
@@ -124,6 +125,11 @@ func (h *Handler) manifestPage(w http.ResponseWriter, r *request) error {
 	}
 	if err != nil {
 		return err
+	}
+	if head.Facts.Kind == oci.KindModule {
+		if d.Module, err = h.modulePackage(r, head.Raw, ""); err != nil {
+			return err
+		}
 	}
 	return h.render(w, r, http.StatusOK, "manifest", v)
 }

@@ -69,6 +69,11 @@ const (
 	placeChartFiles
 	placeChartFile
 	placeChartDownload
+
+	placeModule
+	placeModuleFile
+	placeModuleDownload
+	placeAbout
 )
 
 // A route is a parsed path.
@@ -78,7 +83,7 @@ type route struct {
 	name      oci.Name      // zero where there is none
 	ref       oci.Reference // of a manifest; in placeHistory the tag, or zero for all
 	digest    digest.Digest // of a blob
-	arg       string        // client, asset, user, path of a file in a layer or chart
+	arg       string        // client, asset, user; path of a file in a layer, chart or module package
 	id        int64         // of a collection; 0 is the one that runs
 }
 
@@ -100,6 +105,7 @@ var fixed = map[string]place{
 	"settings": placeSettings, "theme": placeTheme, "session": placeSession, "help": placeHelp,
 	"admin/audit": placeAudit, "admin/audit.csv": placeAuditCSV, "admin/users": placeUsers, "admin/anonymous": placeAnonymous,
 	"tokens": placeTokens, "tokens/revoke": placeTokenRevoke,
+	"about": placeAbout,
 }
 
 // parsePath reads the path of a URL. It looks nothing up. Errors wrap errPath, or what is wrong with a name, tag or
@@ -217,6 +223,9 @@ func (rt route) belowManifest(rest string) (_ route, err error) {
 	}
 	if file, ok := strings.CutPrefix(rest, "chart/"); ok {
 		return rt.chartFile(file)
+	}
+	if rest, ok := strings.CutPrefix(rest, "module"); ok && (rest == "" || rest[0] == '/') {
+		return rt.parseModule(rest)
 	}
 	return rt, errPath
 }

@@ -110,6 +110,12 @@ func TestParsePath(t *testing.T) {
 		{"/a:1/-/delete", byTag(placeDelete, "a", "1")},
 		{"/a@" + testDigest + "/-/delete", byDigest(placeDelete, "a", testDigest)},
 		{"/a:1/-/file/" + testDigest, route{place: placeFile, name: name("a"), ref: oci.Reference{Tag: tagOf("1")}, digest: testDigest}},
+		{"/-/about", route{place: placeAbout}},
+		{"/a:1/-/module", byTag(placeModule, "a", "1")},
+		{"/a:1/-/module/modules/x/y", withArg(byTag(placeModule, "a", "1"), "modules/x/y")},
+		{"/a:1/-/module/examples/x", withArg(byTag(placeModule, "a", "1"), "examples/x")},
+		{"/a:1/-/module/files/a/-/b c.tf", withArg(byTag(placeModuleFile, "a", "1"), "a/-/b c.tf")},
+		{"/a:1/-/module/download/modules/x/main.tf", withArg(byTag(placeModuleDownload, "a", "1"), "modules/x/main.tf")},
 		{"/-/r/v2/-/manifests", route{place: placeManifests, name: name("v2")}},
 	} {
 		got, err := parsePath(tt.path)
@@ -123,6 +129,12 @@ func TestParsePath(t *testing.T) {
 			t.Errorf("parsePath(%q) = %+v, %v, want %+v", tt.path, got, err, tt.want)
 		}
 	}
+}
+
+// withArg returns a route with what it has besides.
+func withArg(rt route, arg string) route {
+	rt.arg = arg
+	return rt
 }
 
 func TestParseBadPath(t *testing.T) {
@@ -188,6 +200,18 @@ func TestParseBadPath(t *testing.T) {
 		{"/a:1/-/chart/templates/", errPath},
 		{"/a:1/-/chart/values/x", errPath},
 		{"/a:1/-/chart/files/" + strings.Repeat("x", argMax+1), errPath},
+		{"/a/-/module", errPath},
+		{"/a:1/-/modules", errPath},
+		{"/a:1/-/module/", errPath},
+		{"/a:1/-/module/none/x", errPath},
+		{"/a:1/-/module/files", errPath},
+		{"/a:1/-/module/files/", errPath},
+		{"/a:1/-/module/files/../x", errPath},
+		{"/a:1/-/module/files//x", errPath},
+		{"/a:1/-/module/files/.", errPath},
+		{"/a:1/-/module/modules/", errPath},
+		{"/a:1/-/module/modules/x/", errPath},
+		{"/a:1/-/module/files/" + strings.Repeat("x", argMax+1), errPath},
 	} {
 		got, err := parsePath(tt.path)
 		if !errors.Is(err, tt.want) || tt.want == nil && err != nil {

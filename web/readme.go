@@ -76,7 +76,7 @@ type artifact struct {
 
 // readmeReaders are asked in order; the first README that there is counts.
 func readmeReaders() []readmeReader {
-	return []readmeReader{(*Handler).chartReadme, (*Handler).fileReadme}
+	return []readmeReader{(*Handler).chartReadme, (*Handler).moduleReadme, (*Handler).fileReadme}
 }
 
 // readmeOf returns the README of an artifact, or its description.

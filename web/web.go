@@ -244,6 +244,10 @@ var pages = map[place]entry{
 	placeChartFiles:       {get: (*Handler).chartFilesPage, getAccess: pulling},
 	placeChartFile:        {get: (*Handler).chartFilePage, getAccess: pulling},
 	placeChartDownload:    {get: (*Handler).downloadChartFile, getAccess: pulling},
+	placeModule:           {get: (*Handler).modulePage, getAccess: pulling},
+	placeModuleFile:       {get: (*Handler).moduleFilePage, getAccess: pulling},
+	placeModuleDownload:   {get: (*Handler).downloadModuleFile, getAccess: pulling},
+	placeAbout:            {get: (*Handler).aboutPage, getAccess: everybody},
 }
 
 // ServePage answers one request. err says why it must be refused, whatever it asks for.

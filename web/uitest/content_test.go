@@ -201,6 +201,7 @@ func stockSite(t *testing.T) *stock {
 	s.pushIndex(t, base, app)
 	s.pushArtifacts(t)
 	s.inside = s.pushInside(t)
+	s.pushModules(t)
 
 	huge := config("linux/amd64", "1")
 	labels := object{}

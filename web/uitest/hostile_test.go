@@ -177,7 +177,7 @@ func (b *tab) hostile(status int, want []string) (findings []string) {
 // testHostile shows everything that attackers pushed, and sends what they would make people send.
 func testHostile(t *testing.T, w *world) {
 	s := w.hostile
-	pages := pushHostile(t, s)
+	pages := append(pushHostile(t, s), pushHostileModule(t, s)...)
 	all := payloads(t)
 	for part := range 2 {
 		t.Run(fmt.Sprint("pages", part), func(t *testing.T) {

@@ -11,6 +11,7 @@ func TestBrowser(t *testing.T) {
 		t.Run("pages", func(t *testing.T) { testPages(t, w) })
 		t.Run("noscript", func(t *testing.T) { testNoScript(t, w) })
 		t.Run("keyboard", func(t *testing.T) { testKeyboard(t, w) })
+		t.Run("modules", func(t *testing.T) { testModules(t, w) })
 		t.Run("hostile", func(t *testing.T) { testHostile(t, w) })
 		t.Run("inside", func(t *testing.T) { testInside(t, w) })
 		t.Run("people", func(t *testing.T) { testPeople(t, w) })

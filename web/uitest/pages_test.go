@@ -246,7 +246,7 @@ func (b *tab) collect(s *site) {
 
 // testPages looks at every page, in both widths and both colours.
 func testPages(t *testing.T, w *world) {
-	for _, p := range slices.Concat(w.pages(), w.insidePages(), w.chartPages(), w.helpPages(t)) {
+	for _, p := range slices.Concat(w.pages(), w.insidePages(), w.chartPages(), w.modulePages(), w.helpPages(t)) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			p.test(t, w)
