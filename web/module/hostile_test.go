@@ -22,42 +22,42 @@ func bombs() map[string]string {
 		return "a = " + strings.Repeat(open, n) + "1" + strings.Repeat(end, n) + "\n"
 	}
 	return map[string]string{
-		"brackets":             deep("[", "]", 40_000),
-		"parentheses":          deep("(", ")", 40_000),
-		"braces":               deep("{a=", "}", 20_000),
-		"blocks":               strings.Repeat("a {\n", 20_000) + strings.Repeat("}\n", 20_000),
-		"open brackets":        "a = " + strings.Repeat("[", 90_000),
-		"open blocks":          strings.Repeat("a {\n", 30_000),
-		"templates":            deep(`"${`, `}"`, 20_000),
-		"templates in one":     `a = "` + strings.Repeat("${", 40_000) + `"`,
-		"control templates":    `a = "` + strings.Repeat("%{if a}", 10_000) + `"`,
-		"nots":                 "a = " + strings.Repeat("!", 90_000) + "b\n",
-		"minuses":              "a = " + strings.Repeat("-", 90_000) + "1\n",
-		"conditions":           "a = " + strings.Repeat("a?b:", 20_000) + "c\n",
-		"sums":                 "a = 1" + strings.Repeat("+1", 20_000) + "\n",
-		"calls":                deep("f(", ")", 30_000),
-		"traversals":           "a = b" + strings.Repeat(".c", 40_000) + strings.Repeat("[0]", 10_000) + "\n",
-		"splats":               "a = b" + strings.Repeat("[*]", 30_000) + "\n",
-		"for":                  deep("[for x in ", ": x]", 10_000),
+		"brackets":             deep("[", "]", 10_000),
+		"parentheses":          deep("(", ")", 10_000),
+		"braces":               deep("{a=", "}", 5_000),
+		"blocks":               strings.Repeat("a {\n", 5_000) + strings.Repeat("}\n", 5_000),
+		"open brackets":        "a = " + strings.Repeat("[", 22_000),
+		"open blocks":          strings.Repeat("a {\n", 7_000),
+		"templates":            deep(`"${`, `}"`, 5_000),
+		"templates in one":     `a = "` + strings.Repeat("${", 10_000) + `"`,
+		"control templates":    `a = "` + strings.Repeat("%{if a}", 2_000) + `"`,
+		"nots":                 "a = " + strings.Repeat("!", 22_000) + "b\n",
+		"minuses":              "a = " + strings.Repeat("-", 22_000) + "1\n",
+		"conditions":           "a = " + strings.Repeat("a?b:", 5_000) + "c\n",
+		"sums":                 "a = 1" + strings.Repeat("+1", 5_000) + "\n",
+		"calls":                deep("f(", ")", 7_000),
+		"traversals":           "a = b" + strings.Repeat(".c", 10_000) + strings.Repeat("[0]", 2_000) + "\n",
+		"splats":               "a = b" + strings.Repeat("[*]", 7_000) + "\n",
+		"for":                  deep("[for x in ", ": x]", 2_000),
 		"a number":             "variable \"a\" { default = 1e999999999 }\n",
 		"a long number":        "variable \"a\" { default = " + strings.Repeat("9", 400_000) + " }\n",
-		"heredocs":             "a = " + strings.Repeat("<<A\n${", 15_000) + "\n",
-		"open heredocs":        strings.Repeat("x=<<A\n", 16_000),
+		"heredocs":             "a = " + strings.Repeat("<<A\n${", 3_000) + "\n",
+		"open heredocs":        strings.Repeat("x=<<A\n", 4_000),
 		"open comments":        strings.Repeat("/* ", 100_000),
 		"open comments after":  "/* x */" + strings.Repeat("\"/*\" /* ", 50_000),
-		"points":               "a = 1" + strings.Repeat(".", 90_000),
-		"labels":               "variable " + strings.Repeat("a ", 90_000) + "\n",
+		"points":               "a = 1" + strings.Repeat(".", 22_000),
+		"labels":               "variable " + strings.Repeat("a ", 22_000) + "\n",
 		"lines":                strings.Repeat("\n", 500_000),
-		"words":                strings.Repeat("a\n", 200_000),
-		"arguments":            "variable \"a\" {\n" + strings.Repeat("b=1\n", 24_000) + "}\n",
-		"combining characters": "a = \"" + strings.Repeat("e\u0301\u0301", 40_000) + "\"\n",
-		"joined characters":    "a = \"" + strings.Repeat("\U0001F468\u200d", 50_000) + "\"\n",
-		"quotes":               strings.Repeat(`"`, 90_000),
-		"curly quotes":         strings.Repeat("“", 90_000),
-		"backticks":            strings.Repeat("`", 90_000),
-		"line ends in quotes":  `a = "` + strings.Repeat("x\n", 40_000) + `"`,
-		"keys":                 "terraform { \nrequired_providers { a = {" + strings.Repeat("b=1,", 20_000) + "} \n} \n}",
-		"empty keys":           "terraform { \nrequired_providers { a = {" + strings.Repeat(",", 80_000) + "} \n} \n}",
+		"words":                strings.Repeat("a\n", 50_000),
+		"arguments":            "variable \"a\" {\n" + strings.Repeat("b=1\n", 6_000) + "}\n",
+		"combining characters": "a = \"" + strings.Repeat("e\u0301\u0301", 10_000) + "\"\n",
+		"joined characters":    "a = \"" + strings.Repeat("\U0001F468\u200d", 12_000) + "\"\n",
+		"quotes":               strings.Repeat(`"`, 22_000),
+		"curly quotes":         strings.Repeat("“", 22_000),
+		"backticks":            strings.Repeat("`", 22_000),
+		"line ends in quotes":  `a = "` + strings.Repeat("x\n", 10_000) + `"`,
+		"keys":                 "terraform { \nrequired_providers { a = {" + strings.Repeat("b=1,", 5_000) + "} \n} \n}",
+		"empty keys":           "terraform { \nrequired_providers { a = {" + strings.Repeat(",", 20_000) + "} \n} \n}",
 	}
 }
 
@@ -81,7 +81,7 @@ func TestBombs(t *testing.T) {
 		if !found {
 			t.Errorf("%s hides the other file: %+.300v", what, m)
 		}
-		for i := range 4 {
+		for i := range 3 {
 			all = append(all, entry{fmt.Sprintf("%s-%d.tf", what, i), src, stored})
 		}
 	}
@@ -94,9 +94,8 @@ func TestBombs(t *testing.T) {
 
 // TestMeasure: the lexer never makes more tokens than was counted before.
 func TestMeasure(t *testing.T) {
-	t.Parallel()
 	for what, src := range bombs() {
-		src = strings.ToValidUTF8(src[:min(len(src), 30_000)], "")
+		src = strings.ToValidUTF8(src[:min(len(src), 4_000)], "")
 		want := tokensOf([]byte(src))
 		m := measure{tokensMax, stepsMax}
 		tokens, err := m.lex([]byte(src))
@@ -119,7 +118,7 @@ func TestHostileArchives(t *testing.T) {
 	many := func(n int) []byte {
 		var entries []entry
 		for i := range n {
-			entries = append(entries, entry{name: fmt.Sprint(i, ".tf")})
+			entries = append(entries, entry{fmt.Sprint(i, ".tf"), "", stored})
 		}
 		return archive(t, entries...)
 	}
@@ -304,7 +303,7 @@ func TestEveryBit(t *testing.T) {
 	t.Parallel()
 	b := archive(t, entry{name: "main.tf", content: example}, entry{name: "README.md", content: "# Read\n"}, entry{name: "modules/a/main.tf", content: "a = 1"})
 	for at := range b {
-		for _, bit := range []byte{1, 0x80, 0xff} {
+		for _, bit := range []byte{1, 0x80} {
 			checkPackage(t, with(b, at, b[at]^bit))
 		}
 	}
