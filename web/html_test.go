@@ -2,8 +2,11 @@ package web
 
 import (
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -321,5 +324,26 @@ func TestTransfer(t *testing.T) {
 	etag := s.get(admin, "/team/api").Header.Get("ETag")
 	if a := s.get(reader, "/team/api", "If-None-Match", etag); a.StatusCode != 200 {
 		t.Errorf("the reader is told that a page is as the administrator saw it: %d", a.StatusCode)
+	}
+}
+
+// TestTemplateNames: a template of the same name in another file would silently take its place.
+func TestTemplateNames(t *testing.T) {
+	t.Parallel()
+	files := must(fs.Glob(templateFiles, "templates/*.html"))(t)
+	at := make(map[string]string)
+	for _, file := range files {
+		shared := strings.HasPrefix(path.Base(file), "parts") || path.Base(file) == "layout.html"
+		for _, m := range regexp.MustCompile(`\{\{define "(\w+)"\}\}`).FindAllStringSubmatch(string(must(fs.ReadFile(templateFiles, file))(t)), -1) {
+			if other, ok := at[m[1]]; ok && m[1] != "content" {
+				t.Errorf("%s and %s both define %q", other, file, m[1])
+			}
+			if shared || m[1] != "content" {
+				at[m[1]] = file
+			}
+		}
+	}
+	if len(at) < 20 {
+		t.Errorf("only %d templates were found", len(at))
 	}
 }
