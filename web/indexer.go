@@ -214,15 +214,6 @@ func (h *Handler) layers(r *request, blobs []store.PresentBlob) (all []*layer.In
 	return nil, p, nil
 }
 
-// knownLayers returns what is known already of blobs, without looking into them; of others nil.
-func (h *Handler) knownLayers(blobs []store.PresentBlob) []*layer.Index {
-	all := make([]*layer.Index, len(blobs))
-	for i, b := range blobs {
-		all[i] = h.indexer.found(b)
-	}
-	return all
-}
-
 // An imageTree is the file system of an image.
 type imageTree struct {
 	*layer.Tree
