@@ -8,7 +8,7 @@ out=${1:-}
 if [ -n "$out" ]; then mkdir -p "$out" && out=$(cd "$out" && pwd); fi
 cd "$(dirname "$0")/.."
 
-limit=$((20 * 1000 * 1000))
+limit=$((24 * 1000 * 1000))
 targets='linux/amd64 linux/arm64 linux/armv7 darwin/amd64 darwin/arm64'
 
 fail() {

@@ -368,8 +368,8 @@ func (s *site) fill() (c content) {
 		s.image(repo, "amd64", repo, "1")
 	}
 	c.chart = s.chart("team/chart", packChart(s.t, usualChart()...), "1.2.3_build.5")
-	s.artifact("team/files", "application/vnd.example.docs", "text/markdown", "", []string{"docs/README.md", "# Docs\n\nSee [more](https://example.com/).\n"}, "docs")
 	c.files = s.artifact("team/files", "application/vnd.example.report", "text/html", "", []string{"report.html", "<script>alert(1)</script>\n", "../../etc/passwd", "root", "blob.bin", "\x00\x01\x02"}, "v1")
+	s.artifact("team/files", "application/vnd.example.docs", "text/markdown", "", []string{"docs/README.md", "# Docs\n\nSee [more](https://example.com/).\n"}, "docs")
 	// What it holds is shared with team/api, and it has the biggest blob.
 	s.image("secret/vault", "amd64", "1", "1.0")
 	c.vault = s.artifact("secret/vault", "application/vnd.hush", "text/plain", `,"annotations":{"org.opencontainers.image.description":"classified"}`, []string{"hush.txt", strings.Repeat("classified ", 1000)}, "hush-1")
