@@ -62,13 +62,16 @@ func (c *cache[K, V]) drop(e *list.Element) {
 	c.used -= v.cost
 }
 
-// made returns what the cache has for a key, or makes it. Only one viewer at a time has something made.
+// madeWaiting is how many of one viewer may wait for something to be made.
+const madeWaiting = 8
+
+// made returns what the cache has for a key, or makes it: one thing at a time, viewers by turns.
 func made[T any](h *Handler, r *request, key string, how func() (v T, size int64, err error)) (T, error) {
 	if v, ok := h.cache.get(key); ok {
 		return v.(T), nil
 	}
 	var none T
-	done, err := h.costly(r)
+	done, err := h.makes.take(r.Context(), r.who.Quota())
 	if err != nil {
 		return none, err
 	}

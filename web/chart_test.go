@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"cubby/server/auth"
+
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/net/html"
 )
@@ -366,7 +368,7 @@ func TestChartOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			r := &request{Request: must(http.NewRequestWithContext(t.Context(), "GET", "/", nil))(t)}
+			r := &request{Request: must(http.NewRequestWithContext(t.Context(), "GET", "/", nil))(t), who: &auth.Principal{Address: fmt.Sprint("192.0.2.", i)}}
 			v, err := made(h, r, fmt.Sprint("key ", i%2), func() (int, int64, error) {
 				mu.Lock()
 				reads++

@@ -110,6 +110,7 @@ type Handler struct {
 	busy      chan struct{}
 	indexer   *indexer
 	reads     turns      // of files of layers, one at a time
+	makes     turns      // of what cache keeps, see made
 	downloads slots      // of files of layers
 	people    sync.Mutex // held while a page changes who may do what, see changePeople
 	working   sync.WaitGroup
@@ -124,7 +125,7 @@ func New(c Config) *Handler {
 	}
 	h := &Handler{
 		Config: c, now: time.Now, assets: embedded(), cache: newCache[string, any](cacheMax), busy: make(chan struct{}, 1),
-		indexer: newIndexer(c.Store), reads: turns{most: readWaiting},
+		indexer: newIndexer(c.Store), reads: turns{most: readWaiting}, makes: turns{most: madeWaiting},
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
