@@ -42,4 +42,4 @@ diff=$(go mod tidy -diff) && [ -z "$diff" ] || die "run go mod tidy in web/uites
 go vet ./...
 [ -z "$(go fix -diff ./...)" ] || die "run go fix ./... in web/uitest"
 # Two tests at a time: more than that on two cores makes pages late.
-go test -count=1 -parallel 2 -timeout 10m "$@" .
+go test -count=1 -parallel 2 -timeout 20m "$@" .

@@ -90,7 +90,7 @@ func (h *Handler) chartReadme(r *request, m artifact) (readme, error) {
 	if c.Readme.Text == "" {
 		return readme{}, nil
 	}
-	return made(h, r, "readme of chart "+parts.Archive.String(), func() (readme, int64, error) {
+	return made(h, r, "chart readme "+parts.Archive.String(), func() (readme, int64, error) {
 		text := layOut(c.Readme.Name, c.Readme.Text)
 		return text, text.size(), nil
 	})

@@ -37,7 +37,7 @@ func (h *Handler) readModuleFile(r *request, raw []byte, name string) ([]byte, e
 		return nil, err
 	}
 	defer b.Close()
-	done, err := h.costly(r)
+	done, err := h.makes.take(r.Context(), r.who.Quota())
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func (h *Handler) changePeople(r *request, need access) (done func(), err error)
 		h.people.Unlock()
 		return nil, err
 	}
-	return h.people.Unlock, nil
+	return r.hold(h.people.Unlock), nil
 }
 
 // A problem is what is wrong with a field of a form, or with the whole when Field is "".

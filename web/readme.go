@@ -122,7 +122,7 @@ func (h *Handler) readmeBlob(r *request, name string, dgst digest.Digest) (readm
 	if b.Size > markdown.SourceMax {
 		return readme{Name: name, Problem: "It has " + size(b.Size) + ", more than is shown here. The file can be downloaded."}, nil
 	}
-	return made(h, r, "readme "+name+" "+dgst.String(), func() (readme, int64, error) {
+	return made(h, r, "readme "+dgst.String()+" "+name, func() (readme, int64, error) {
 		text, err := io.ReadAll(io.LimitReader(b, markdown.SourceMax))
 		if err != nil {
 			return readme{}, 0, err

@@ -74,6 +74,7 @@ func (h *Handler) render(w http.ResponseWriter, r *request, status int, name str
 	if acceptsGzip(r.Request) {
 		gzipped = compress(body, gzip.DefaultCompression)
 	}
+	r.release()
 	send(w, r.Request, status, body, gzipped)
 	return nil
 }

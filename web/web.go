@@ -131,11 +131,11 @@ func New(c Config) *Handler {
 	return h
 }
 
-// costly waits until no other page is made that may take a while. Call done at its end.
+// costly waits until no other page is made that may take a while. Call done at its end; writing the answer does too.
 func (h *Handler) costly(r *request) (done func(), err error) {
 	select {
 	case h.busy <- struct{}{}:
-		return func() { <-h.busy }, nil
+		return r.hold(func() { <-h.busy }), nil
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
 	}
@@ -162,6 +162,22 @@ type request struct {
 	*http.Request
 	who   *auth.Principal
 	route route
+	held  []func() // gives back what others wait for
+}
+
+// hold notes what gives back something that others wait for. It is called at the latest when the answer is written, whose
+// client may be slow.
+func (r *request) hold(done func()) func() {
+	done = sync.OnceFunc(done)
+	r.held = append(r.held, done)
+	return done
+}
+
+func (r *request) release() {
+	for _, done := range r.held {
+		done()
+	}
+	r.held = nil
 }
 
 // A page shows one kind of URL. It returns an error instead of writing one.
