@@ -105,9 +105,8 @@ type Handler struct {
 	run      collection
 	kept     kept
 	cache    *cache[string, any] // of what was made from charts and the like, by kind and digest
-	// busy holds a token while somebody has a page made that may take a while, on a connection to the database that the
-	// API's clients wait for too.
-	busy      chan struct{}
+	// busy is for pages that may take a while, on a connection to the database that the API's clients wait for too.
+	busy      turns
 	indexer   *indexer
 	reads     turns      // of files of layers, one at a time
 	makes     turns      // of what cache keeps, see made
@@ -124,21 +123,24 @@ func New(c Config) *Handler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{
-		Config: c, now: time.Now, assets: embedded(), cache: newCache[string, any](cacheMax), busy: make(chan struct{}, 1),
+		Config: c, now: time.Now, assets: embedded(), cache: newCache[string, any](cacheMax), busy: turns{most: busyWaiting},
 		indexer: newIndexer(c.Store), reads: turns{most: readWaiting}, makes: turns{most: madeWaiting},
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
 
-// costly waits until no other page is made that may take a while. Call done at its end; writing the answer does too.
+// busyWaiting is how many costly pages of one viewer may wait.
+const busyWaiting = 16
+
+// costly waits until no other page is made that may take a while, viewers by turns. Call done at its end; writing the answer
+// does too.
 func (h *Handler) costly(r *request) (done func(), err error) {
-	select {
-	case h.busy <- struct{}{}:
-		return r.hold(func() { <-h.busy }), nil
-	case <-r.Context().Done():
-		return nil, r.Context().Err()
+	done, err = h.busy.take(r.Context(), r.who.Quota())
+	if err != nil {
+		return nil, err
 	}
+	return r.hold(done), nil
 }
 
 // guarded runs a job that no request waits for. A panic in it must not end the registry.
