@@ -76,7 +76,11 @@ func (s *Store) dropLayerIndex(dgst digest.Digest) {
 	}
 }
 
-// eachLayerIndex calls f for the files below index/. dgst is "" for what a crash has left of one.
+// layerIndexPart ends the name of what a crash may have left of an index.
+const layerIndexPart = ".new"
+
+// eachLayerIndex calls f for the files below index/ that are indexes, or parts of one. What somebody else has put there is
+// not ours.
 func (s *Store) eachLayerIndex(f func(name string, dgst digest.Digest, info fs.FileInfo) error) error {
 	entries, err := fs.ReadDir(s.data.Root().FS(), dirIndex)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,9 +97,9 @@ func (s *Store) eachLayerIndex(f func(name string, dgst digest.Digest, info fs.F
 		if err != nil {
 			return err
 		}
-		dgst, err := oci.ParseDigest(strings.Replace(e.Name(), "-", ":", 1))
+		dgst, err := oci.ParseDigest(strings.Replace(strings.TrimSuffix(e.Name(), layerIndexPart), "-", ":", 1))
 		if err != nil {
-			dgst = ""
+			continue
 		}
 		if err := f(e.Name(), dgst, info); err != nil {
 			return err
@@ -110,13 +114,10 @@ func (s *Store) sweepLayerIndexes(ctx context.Context, before time.Time) error {
 		if info.ModTime().After(before) {
 			return nil
 		}
-		if dgst == "" {
-			return s.data.Remove(dirIndex + "/" + name)
-		}
 		unlock := s.digests.lock(dgst)
 		defer unlock()
 		there, err := s.hasBlobRow(ctx, dgst)
-		if err != nil || there {
+		if err != nil || there && !strings.HasSuffix(name, layerIndexPart) {
 			return err
 		}
 		return s.data.Remove(dirIndex + "/" + name)

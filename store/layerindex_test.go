@@ -105,6 +105,8 @@ func TestSweepLayerIndexes(t *testing.T) {
 		"sha256-" + sum([]byte("none")).Encoded() + ".new":  old,
 		"sha256-" + sum([]byte("young")).Encoded() + ".new": time.Now(),
 		"sha256-" + dgst.Encoded():                          old,
+		"sha256-" + dgst.Encoded() + ".new":                 old,
+		"notes.txt":                                         old, // somebody else's
 	} {
 		path := filepath.Join(dir, dirIndex, file)
 		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
@@ -117,7 +119,7 @@ func TestSweepLayerIndexes(t *testing.T) {
 	for _, tt := range []struct {
 		remove bool
 		left   int
-	}{{false, 4}, {true, 2}} {
+	}{{false, 6}, {true, 3}} {
 		if _, _, err := s.SweepOrphans(t.Context(), tt.remove); err != nil {
 			t.Fatal(err)
 		}

@@ -77,7 +77,7 @@ func inspect(o Options) (found, error) {
 		switch e.Name() {
 		case fileDB:
 			f.database = true
-		case dirBlobs, dirTemp, dirIndex, fileReserve, "lock", "cubby.sock", "tls", "lost+found", fileDB + "-wal", fileDB + "-shm":
+		case dirBlobs, dirTemp, "lock", "cubby.sock", "tls", "lost+found", fileDB + "-wal", fileDB + "-shm":
 		default:
 			foreign = e.Name()
 		}

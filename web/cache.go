@@ -38,21 +38,22 @@ func (c *cache[K, V]) get(key K) (v V, ok bool) {
 	return e.Value.(*cached[K, V]).value, true
 }
 
-// put keeps a value that takes cost bytes, instead of what was kept for its key. What takes more than
-// all is not kept.
-func (c *cache[K, V]) put(key K, value V, cost int64) {
+// put keeps a value that takes cost bytes, instead of what was kept for its key, and reports whether it does: what takes more
+// than there is for all is not kept.
+func (c *cache[K, V]) put(key K, value V, cost int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.at[key]; ok {
 		c.drop(e)
 	}
 	if cost > c.max {
-		return
+		return false
 	}
 	c.at[key] = c.order.PushFront(&cached[K, V]{key, value, cost})
 	for c.used += cost; c.used > c.max; {
 		c.drop(c.order.Back())
 	}
+	return true
 }
 
 // drop removes an element. The caller holds mu.

@@ -18,6 +18,11 @@ const (
 	indexesMax = 128 << 20
 	// indexJobs is how many layers of one viewer may wait to be looked into: an image has some dozens.
 	indexJobs = 2 * layersMax
+	// largeKept is for how long an index is kept that takes more than all may: the page that waits for it asks again, and
+	// then for the next directory.
+	largeKept = time.Minute
+	// costsKept bounds the indexes of which it is known what they take.
+	costsKept = 10_000
 	// indexWait is how long a page waits before it shows how far it has got.
 	indexWait = time.Second
 )
@@ -30,14 +35,24 @@ type indexer struct {
 	trees *cache[digest.Digest, *imageTree] // by manifest
 	known *cache[digest.Digest, *indexed]   // by blob
 
-	mu   sync.Mutex
-	jobs map[digest.Digest]*indexJob // guarded by mu; of those that are not done
+	costs *cache[digest.Digest, costed] // by blob
+
+	mu    sync.Mutex
+	jobs  map[digest.Digest]*indexJob // guarded by mu; of those that are not done
+	large *indexed                    // guarded by mu; the last one that is too large to be kept, for largeKept
+}
+
+// A costed says what the index of a file takes in memory. It is kept when the index is not.
+type costed struct {
+	of   store.PresentBlob
+	cost int64 // bytes
 }
 
 func newIndexer(st *store.Store) *indexer {
 	return &indexer{
 		store: st, turns: turns{most: indexJobs}, jobs: make(map[digest.Digest]*indexJob),
 		trees: newCache[digest.Digest, *imageTree](indexesMax / 2), known: newCache[digest.Digest, *indexed](indexesMax / 2),
+		costs: newCache[digest.Digest, costed](costsKept),
 	}
 }
 
@@ -61,7 +76,42 @@ func (x *indexer) found(b store.PresentBlob) *layer.Index {
 	if k, ok := x.known.get(b.Digest); ok && k.of.SameFile(b) {
 		return k.Index
 	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if k := x.large; k != nil && k.of.Digest == b.Digest && k.of.SameFile(b) {
+		return k.Index
+	}
 	return nil
+}
+
+// keep keeps what was found out, for a while if it is large.
+func (x *indexer) keep(k *indexed) {
+	cost := indexCost(k.Index)
+	x.costs.put(k.of.Digest, costed{k.of, cost}, 1)
+	if x.known.put(k.of.Digest, k, cost) {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.large = k
+	time.AfterFunc(largeKept, func() {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.large == k {
+			x.large = nil
+		}
+	})
+}
+
+// tooLarge reports whether it is known of layers that they take more than is kept together.
+func (x *indexer) tooLarge(blobs []store.PresentBlob) bool {
+	sum := int64(0)
+	for _, b := range blobs {
+		if c, ok := x.costs.get(b.Digest); ok && c.of.SameFile(b) {
+			sum += c.cost
+		}
+	}
+	return sum > indexesMax/2
 }
 
 // job returns the job of a blob, which it starts if there is none.
@@ -115,7 +165,7 @@ func (x *indexer) run(h *Handler, viewer string, j *indexJob) (*layer.Index, err
 			return nil, err
 		}
 	}
-	x.known.put(b.Digest, &indexed{index, j.of}, indexCost(index))
+	x.keep(&indexed{index, j.of})
 	return index, nil
 }
 
@@ -231,6 +281,10 @@ var errTreeMax = errors.New("this image holds more files than are shown together
 func (h *Handler) tree(r *request, manifest digest.Digest, blobs []store.PresentBlob) (*imageTree, *progress, error) {
 	if t := h.indexer.tree(manifest, blobs); t != nil {
 		return t, nil, nil
+	}
+	// Before looking: what does not fit would be looked into again and again, and never be all there.
+	if h.indexer.tooLarge(blobs) {
+		return nil, nil, errTreeMax
 	}
 	all, p, err := h.layers(r, blobs)
 	if err != nil || p != nil {

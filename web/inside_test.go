@@ -346,7 +346,7 @@ func TestLayers(t *testing.T) {
 	dgst, blobs := s.layered("team/app", "1", history, base, app)
 	at := "/team/app@" + dgst.String() + "/-/layers"
 	for viewer, also := range map[string]string{reader: "also in 1 image", admin: "also in 2 images"} {
-		wants(t, "layers as "+viewer, s.get(viewer, at), 200, "1 ADD rootfs", "ENV A=1 no files", "2 RUN apt-get update&& apt-get install x", also, "Built on team/base:12: the first layer is the same", "end of the base image", blobs[0].Encoded()[:12])
+		wants(t, "layers as "+viewer, s.get(viewer, at), 200, "1 ADD rootfs", "ENV A=1 no files", "2 RUN apt-get update&& apt-get install x", also, "Built on team/base:12, going by what both say of themselves: the first layer is the same", "end of the base image", blobs[0].Encoded()[:12])
 	}
 	// What the viewer may not see is no base either.
 	s.layered("secret/base", "1", "", base, app)
@@ -410,4 +410,29 @@ func TestInstruction(t *testing.T) {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
+}
+
+// TestFilesLarge: what is too large to be kept is kept for a moment, and an image of such layers is not looked into again and
+// again.
+func TestFilesLarge(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	_, blobs := s.layered("team/app", "1", "", baseLayer(t), appLayer(t))
+	x := s.pages.indexer
+	x.known = newCache[digest.Digest, *indexed](1)
+	wants(t, "one layer", s.get(reader, "/team/app/-/blob/"+blobs[0].String()+"/files"), 200, "usr/")
+	present := must(s.store.Present(t.Context(), name("team/app"), blobs))(t)
+	if x.found(present[blobs[0]]) == nil || x.found(present[blobs[1]]) != nil {
+		t.Error("the last one that is too large is not kept, or another is")
+	}
+	wants(t, "the whole image", s.get(reader, "/team/app:1/-/files"), 200, "usr/")
+	x.trees = newCache[digest.Digest, *imageTree](1)
+	x.costs.put(blobs[0], costed{present[blobs[0]], indexesMax/2 - 1}, 1)
+	x.costs.put(blobs[1], costed{present[blobs[1]], 1}, 1)
+	wants(t, "just small enough", s.get(reader, "/team/app:1/-/files"), 200, "usr/")
+	x.costs.put(blobs[0], costed{present[blobs[0]], indexesMax / 2}, 1)
+	x.costs.put(blobs[1], costed{present[blobs[1]], 1}, 1)
+	wants(t, "too large", s.get(reader, "/team/app:1/-/files"), 200, "more files than are shown together", "-usr/")
+	x.costs.put(blobs[0], costed{store.PresentBlob{}, indexesMax}, 1)
+	wants(t, "of another file", s.get(reader, "/team/app:1/-/files"), 200, "usr/")
 }

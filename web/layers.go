@@ -170,13 +170,15 @@ func presentLayers(layers []v1.Descriptor, present map[digest.Digest]store.Prese
 
 // share counts the other images that have a layer, of those that the viewer may see.
 func (l *layerRow) share(r *request, uses []store.BlobUse) {
-	l.Many = len(uses) == store.SharedMax
+	seen := 0
 	for _, u := range uses {
 		if r.who.Sees(u.Name) {
 			l.Images += u.Manifests
+			seen++
 		}
 	}
-	l.Images = max(l.Images-1, 0) // this one
+	l.Many = seen == store.SharedMax // else it would tell of repositories that are hidden
+	l.Images = max(l.Images-1, 0)    // this one
 }
 
 // part returns how much of all bytes some are. Descriptors say what they like: it is between 0 and 1 whatever they say.

@@ -140,3 +140,18 @@ func TestLaughs(t *testing.T) {
 		t.Errorf("%d images, %d keys", len(c.Images), len(c.Keys))
 	}
 }
+
+// TestSchemaReferences: a reference that is made to be long costs nothing, however often it is followed.
+func TestSchemaReferences(t *testing.T) {
+	long := strings.Repeat("~0", refMax)
+	text := `{"a":{"$ref":"#/` + long + `"},"allOf":[` + strings.TrimSuffix(strings.Repeat(`{"$ref":"#/a"},`, 2000), ",") + `]}`
+	w := schemaWalk{steps: 10}
+	root := &object{fields: map[string]any{"$ref": "#/" + long}}
+	w.root = root
+	if w.follow(root) != nil || !w.deep || w.steps != 9 {
+		t.Errorf("followed: deep %v, %d steps left", w.deep, w.steps)
+	}
+	if s := readSchema(File{Name: "values.schema.json", Text: text, Size: int64(len(text))}); s.Problem == "" {
+		t.Errorf("%+v", s)
+	}
+}

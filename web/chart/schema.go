@@ -154,6 +154,7 @@ func (w *schemaWalk) properties(o *object, prefix string, depth int, around []*o
 	}
 	around = append(slices.Clip(around), o)
 	required, _ := o.fields["required"].([]any)
+	required = required[:min(len(required), requiredMax)]
 	if all, ok := o.fields["allOf"].([]any); ok {
 		for _, part := range all {
 			if sub, ok := part.(*object); ok {
@@ -190,8 +191,14 @@ func (w *schemaWalk) properties(o *object, prefix string, depth int, around []*o
 	}
 }
 
-// refsMax bounds how many references lead from one to the next.
-const refsMax = 10
+const (
+	// refsMax bounds how many references lead from one to the next, and refMax the bytes of one: it is taken apart each time
+	// that it is followed.
+	refsMax = 10
+	refMax  = 4 << 10
+	// requiredMax bounds the names that a schema requires: they are gone through for each property.
+	requiredMax = 1000
+)
 
 // follow returns what a schema refers to within the file, itself when it does not, and nil when that leads nowhere.
 func (w *schemaWalk) follow(o *object) *object {
@@ -203,6 +210,10 @@ func (w *schemaWalk) follow(o *object) *object {
 		ref, ok := o.fields["$ref"].(string)
 		if !ok {
 			return o
+		}
+		if len(ref) > refMax {
+			w.deep = true
+			return nil
 		}
 		pointer, ok := strings.CutPrefix(ref, "#")
 		if !ok {
