@@ -73,7 +73,6 @@ type Store struct {
 	diskNoted int64 // unix seconds; owned by the goroutine that tends uses
 	access    access
 	space     space
-	reserve   reserve
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -120,7 +119,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), !found.database, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	s.w = newWriter(s.db.write, s.log, s.stamp, s.probe, s.full, s.giveReserve)
+	s.w = newWriter(s.db.write, s.log, s.stamp, s.probe, s.full)
 	seen, err := s.Clock(ctx)
 	if err != nil {
 		return nil, err

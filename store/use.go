@@ -86,9 +86,6 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 	defer tick.Stop()
 	full := us.full
 	meter := sleepMeter{last: time.Now().Round(0)}
-	if s.serving {
-		s.keepReserve()
-	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,7 +99,6 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 			full = nil // not again before the next tick
 		}
 		if s.serving {
-			s.keepReserve()
 			if err := s.keepRecording(&meter); err != nil {
 				s.log.Warn("recording of use not noted", "err", err)
 			}
