@@ -44,7 +44,6 @@ type filesData struct {
 	File    *fileData
 	Waste   *wasteData // at the root of an image
 	Deleted int        // layer that took it away, from 1; 0: it is there
-	DirOf   string     // path of the directory that a file is in
 }
 
 type fileCrumb struct{ Text, Path string }
