@@ -39,9 +39,7 @@ import (
 var version = "dev"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// After the first signal the default action is back: a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
+	ctx := untilSignal()
 	// What the registry keeps is its owner's alone.
 	syscall.Umask(0o077)
 	err := rootCommand().ExecuteContext(ctx)
@@ -53,6 +51,20 @@ func main() {
 		os.Exit(e.Code)
 	}
 	os.Exit(cli.ExitFailed)
+}
+
+// untilSignal returns a context that ends with the first signal to stop. The default action is back before it ends, so
+// a second signal ends the process at once, however soon it comes.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-stop
+		signal.Stop(stop)
+		cancel()
+	}()
+	return ctx
 }
 
 func rootCommand() *cobra.Command {
