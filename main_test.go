@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"go/parser"
@@ -31,6 +30,7 @@ import (
 
 	"cubby/gc"
 	"cubby/gc/policy"
+	"cubby/scripts/figures"
 	"cubby/scripts/process"
 	"cubby/server"
 	"cubby/server/auth"
@@ -41,59 +41,22 @@ import (
 // These tests run the program as its users do: real processes, real files, real HTTP on loopback. What they need beyond
 // Go (root, strace) must be there in CI, and is otherwise skipped.
 
-var scratch string // set by TestMain
+func TestMain(m *testing.M) { process.Main(m) }
 
-func TestMain(m *testing.M) {
-	var err error
-	if scratch, err = os.MkdirTemp("", "cubby-bin-"); err == nil {
-		err = os.Chmod(scratch, 0o755) // other users run what is built here
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(scratch)
-	os.Exit(code)
-}
-
-var build = sync.OnceValues(func() (string, error) { return process.Build(scratch) })
-
-// cubby returns a command that runs the program, with a home directory that holds nothing.
 func cubby(t *testing.T, args ...string) process.Command {
 	t.Helper()
-	program, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return process.Command{Path: program, Args: args, Env: []string{"HOME=/nonexistent"}}
-}
-
-// setting returns an integer from the environment.
-func setting(t *testing.T, name string, otherwise int) int {
-	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		return otherwise
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil {
-		t.Fatalf("%s=%q is not a number", name, value)
-	}
-	return n
+	return process.Program(t, args...)
 }
 
 // TestKill ends the server with SIGKILL again and again, under load and while it starts, and asks after each restart
-// whether every acknowledged write holds (I1) and the store is whole (I2 to I6). CUBBY_KILLS is the number of kills,
-// CUBBY_SEED repeats a run.
+// whether every acknowledged write holds (I1) and the store is whole (I2 to I6). CUBBY_SIZE is the number of kills.
 func TestKill(t *testing.T) {
 	kills := 20
 	if testing.Short() {
 		kills = 3
 	}
-	kills = setting(t, "CUBBY_KILLS", kills)
-	seed := uint64(setting(t, "CUBBY_SEED", rand.IntN(1<<30)))
-	t.Logf("CUBBY_SEED=%d", seed)
+	kills = figures.Size(t, kills)
+	seed := figures.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 1<<32))
 	dir, workload := process.Dir(t), process.NewWorkload(seed)
 	var ready []time.Duration
@@ -124,9 +87,11 @@ func TestKill(t *testing.T) {
 		}
 	}
 	slices.Sort(ready)
-	t.Logf("%d kills, %d acknowledged writes: %d lost, %d corrupt; ready after %v median, %v at most",
-		len(ready), workload.Acked(), len(allLost), len(allCorrupt),
-		ready[len(ready)/2].Round(time.Millisecond), ready[len(ready)-1].Round(time.Millisecond))
+	figures.Row{ID: "T-1", Test: "kill -9 under load and while starting, then every acknowledged write is read back", Seed: seed, Figures: []figures.Figure{
+		figures.Count("kills", len(ready)), figures.Count("acknowledged writes", workload.Acked()),
+		figures.Count("lost", len(allLost)), figures.Count("corrupt", len(allCorrupt)),
+		figures.Time("until ready, median", ready[len(ready)/2]), figures.Time("at most", ready[len(ready)-1]),
+	}}.Report(t)
 }
 
 func killUnderLoad(t *testing.T, s *process.Server, workload *process.Workload, after time.Duration) {
@@ -146,23 +111,9 @@ func killUnderLoad(t *testing.T, s *process.Server, workload *process.Workload, 
 	}
 }
 
-// problems returns what `cubby check --deep` finds.
-func problems(t *testing.T, dir string) (found []string) {
+func problems(t *testing.T, dir string) []string {
 	t.Helper()
-	r := cubby(t, "check", "--deep", "--json", "--data", dir).Run(t)
-	var report struct {
-		Problems []struct{ Invariant, What string }
-	}
-	if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil {
-		t.Fatalf("check of %s: exit %d, %v\n%s%s", dir, r.Code, err, r.Stdout, r.Stderr)
-	}
-	for _, p := range report.Problems {
-		found = append(found, p.Invariant+" "+p.What)
-	}
-	if (r.Code != 0) != (len(found) > 0) {
-		t.Errorf("check of %s: exit %d with %d problems\n%s", dir, r.Code, len(found), r.Stderr)
-	}
-	return found
+	return cubby(t).Problems(t, dir)
 }
 
 // A push is one write of TestPushOrder: how it was sent and what must be on disk before its 201.
@@ -335,26 +286,27 @@ func TestReadOnlyRoot(t *testing.T) {
 	}
 }
 
-// arrows are the imports that DESIGN.md allows between packages of the module. Of those of scripts/ bench and acme have any.
+// arrows are the imports that DESIGN.md allows between packages of the module. Of those of scripts/ few have any.
 var arrows = map[string][]string{
-	"":              {"server", "server/auth", "server/certs", "server/cli", "web", "gc", "gc/bridge", "gc/policy", "store", "store/oci"}, // it wires, so it names their types
-	"server":        {"server/auth", "server/certs", "store", "store/oci"},
-	"server/auth":   {"store", "store/oci"},
-	"server/certs":  {"store/durable"},
-	"server/cli":    {"server", "server/auth", "store", "store/oci"},
-	"web":           {"web/chart", "web/layer", "web/markdown", "web/module", "server/auth", "store", "store/oci"}, // the UI asks the same authorize as the API
-	"web/chart":     {},
-	"web/layer":     {},
-	"web/markdown":  {},
-	"web/module":    {},
-	"gc":            {"gc/policy", "store", "store/oci"},
-	"gc/policy":     {"store", "store/oci"},
-	"gc/bridge":     {"gc", "gc/policy", "server", "web", "store", "store/oci"}, // so that these need not know each other
-	"store":         {"store/oci", "store/durable"},
-	"store/oci":     {},
-	"store/durable": {},
-	"scripts/bench": {"gc", "server/auth", "store", "store/oci", "web"},
-	"scripts/acme":  {"scripts/process"},
+	"":               {"server", "server/auth", "server/certs", "server/cli", "web", "gc", "gc/bridge", "gc/policy", "store", "store/oci"}, // it wires, so it names their types
+	"server":         {"server/auth", "server/certs", "store", "store/oci"},
+	"server/auth":    {"store", "store/oci"},
+	"server/certs":   {"store/durable"},
+	"server/cli":     {"server", "server/auth", "store", "store/oci"},
+	"web":            {"web/chart", "web/layer", "web/markdown", "web/module", "server/auth", "store", "store/oci"}, // the UI asks the same authorize as the API
+	"web/chart":      {},
+	"web/layer":      {},
+	"web/markdown":   {},
+	"web/module":     {},
+	"gc":             {"gc/policy", "store", "store/oci"},
+	"gc/policy":      {"store", "store/oci"},
+	"gc/bridge":      {"gc", "gc/policy", "server", "web", "store", "store/oci"}, // so that these need not know each other
+	"store":          {"store/oci", "store/durable"},
+	"store/oci":      {},
+	"store/durable":  {},
+	"scripts/bench":  {"gc", "server/auth", "store", "store/oci", "web"},
+	"scripts/acme":   {"scripts/process"},
+	"scripts/faults": {"scripts/figures", "scripts/process"},
 }
 
 // TestImports asserts that imports point down, and that only store speaks SQL. Tests of a package may import what the
@@ -390,7 +342,7 @@ func TestImports(t *testing.T) {
 				return err
 			}
 			if inside, ok := strings.CutPrefix(to, "cubby/"); ok && !slices.Contains(allowed, inside) &&
-				!(strings.HasSuffix(file, "_test.go") && (inside == from || file == "main_test.go" && inside == "scripts/process")) {
+				!(strings.HasSuffix(file, "_test.go") && (inside == from || inside == "scripts/figures" || file == "main_test.go" && inside == "scripts/process")) {
 				t.Errorf("%s imports %s", file, to)
 			}
 			if from != "store" && (to == "database/sql" || strings.HasPrefix(to, "database/sql/") || strings.HasPrefix(to, "modernc.org/")) {

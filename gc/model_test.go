@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cubby/gc/policy"
+	"cubby/scripts/figures"
 	"cubby/store"
 	"cubby/store/oci"
 
@@ -348,26 +349,15 @@ func (m *model) garbage() (n int) {
 	return n
 }
 
-// TestModel: random graphs and histories against the naive model (T-5, T-16). CUBBY_SEQUENCES says how many.
+// TestModel: random graphs and histories, with a clock that jumps, against the naive model (T-5, T-16). CUBBY_SIZE says
+// how many.
 func TestModel(t *testing.T) {
 	sequences := 150
 	if testing.Short() {
 		sequences = 20
 	}
-	if v := os.Getenv("CUBBY_SEQUENCES"); v != "" {
-		var err error
-		if sequences, err = strconv.Atoi(v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	seed := uint64(time.Now().UnixNano())
-	if v := os.Getenv("CUBBY_SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("CUBBY_SEED=%d", seed)
+	sequences = figures.Size(t, sequences)
+	seed := figures.Seed(t)
 	dir := t.TempDir()
 	// What is tested here is which files go, not whether they are on disk: a file system in memory is ten times as fast.
 	if shm, err := os.MkdirTemp("/dev/shm", "cubby-model"); err == nil {
@@ -410,5 +400,7 @@ func TestModel(t *testing.T) {
 	if left > 0 {
 		t.Errorf("%d pieces of garbage left", left)
 	}
-	t.Logf("sequences %d, live objects deleted %d, garbage left %d", sequences, dead, left)
+	figures.Row{ID: "T-16", Test: "random graphs and histories with a clock that jumps, collected and compared with a naive model", Seed: seed, Figures: []figures.Figure{
+		figures.Count("sequences", sequences), figures.Count("live objects deleted", dead), figures.Count("pieces of garbage left", left),
+	}}.Report(t)
 }

@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -365,15 +364,4 @@ func withoutRequests(log string) string {
 		}
 	}
 	return b.String()
-}
-
-// Build compiles the program, statically, into dir and returns its path.
-func Build(dir string) (string, error) {
-	path := filepath.Join(dir, "cubby")
-	cmd := exec.Command("go", "build", "-o", path, "cubby")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
 }

@@ -1,0 +1,204 @@
+// The program faults runs the tests of what must hold when things go wrong, and makes one table of their figures.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"cubby/scripts/figures"
+)
+
+// A row says how one test of the programme is run.
+type row struct {
+	id          string
+	pkg, run    string // package below the module, and pattern of its tests
+	quick, full int    // $CUBBY_SIZE of the two forms; 0: no such thing
+	tags        string
+	root        bool // it mounts or traces
+	limit       time.Duration
+}
+
+// rows in the order of the table. The sizes of the full form are what the table of the README is about; those of the
+// quick form are what the gate has time for.
+var rows = []row{
+	{id: "T-1", pkg: ".", run: "^TestKill$", quick: 60, full: 1000, limit: 40 * time.Minute},
+	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
+}
+
+// A report is what scripts/faults/figures.json holds.
+type report struct {
+	Date   string        `json:"date"`
+	Commit string        `json:"commit"`
+	Rows   []figures.Row `json:"rows"`
+}
+
+func main() {
+	quick := flag.Bool("quick", false, "the small form, of some minutes")
+	only := flag.String("only", "", "run only these rows, like T-1,T-6")
+	dir := flag.String("dir", "", "keep the figures of each row here, and run no row that is here for the same commit: an interrupted run goes on")
+	out := flag.String("out", "", "write all figures to this file, as scripts/faults/figures.json is written")
+	table := flag.String("table", "", "run nothing: print the table of this file")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if *table != "" {
+		err = printTable(os.Stdout, *table)
+	} else {
+		err = run(ctx, *quick, *only, *dir, *out)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		os.Exit(1)
+	}
+}
+
+func printTable(w io.Writer, path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var r report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, r.table())
+	return err
+}
+
+// run runs the rows one after another. A row that fails does not keep the others from running.
+func run(ctx context.Context, quick bool, only, dir, out string) error {
+	commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").Output()
+	if err != nil {
+		return fmt.Errorf("git describe: %w", err)
+	}
+	all := report{Date: time.Now().UTC().Format(time.DateOnly), Commit: strings.TrimSpace(string(commit))}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "cubby-faults-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	dir = filepath.Join(dir, all.Commit)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var failed, left []string
+	for _, r := range rows {
+		size := r.full
+		if quick {
+			size = r.quick
+		}
+		switch {
+		case only != "" && !slices.Contains(strings.Split(only, ","), r.id), quick && size == 0:
+			continue
+		case r.root && os.Geteuid() != 0:
+			left = append(left, r.id)
+			continue
+		}
+		seen, err := r.figures(ctx, dir, size)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "faults: %s: %v\n", r.id, err)
+			failed = append(failed, r.id)
+			continue
+		}
+		all.Rows = append(all.Rows, seen)
+	}
+	fmt.Print("\n", all.table())
+	if len(left) > 0 {
+		fmt.Printf("Left out, they need root: %s.\n", strings.Join(left, ", "))
+	}
+	if out != "" {
+		if err := all.write(out); err != nil {
+			return err
+		}
+	}
+	if len(failed) > 0 {
+		return fmt.Errorf("failed: %s", strings.Join(failed, ", "))
+	}
+	return nil
+}
+
+// figures runs the test, unless an earlier run of it is in dir, and returns what it saw.
+func (r row) figures(ctx context.Context, dir string, size int) (seen figures.Row, err error) {
+	file := filepath.Join(dir, fmt.Sprintf("%s-%d.json", r.id, size))
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		return seen, json.Unmarshal(raw, &seen)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return seen, err
+	}
+	started := time.Now()
+	fmt.Printf("=== %s: go test %s -run '%s'\n", r.id, r.pkg, r.run)
+	// -v, so that an interrupted or failed run has told its seed.
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-tags", r.tags, "-timeout", r.limit.String(), "-run", r.run, r.pkg)
+	cmd.Env = append(os.Environ(), "CUBBY_FIGURES="+dir, "CUBBY_SIZE="+strconv.Itoa(cmp.Or(size, 1)))
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Minute
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return seen, err
+	}
+	written := filepath.Join(dir, r.id+".json")
+	if raw, err = os.ReadFile(written); err != nil {
+		return seen, fmt.Errorf("the test passed and reported nothing: %w", err)
+	}
+	if err := json.Unmarshal(raw, &seen); err != nil {
+		return seen, err
+	}
+	seen.Seconds = int(time.Since(started).Seconds())
+	if raw, err = json.Marshal(seen); err != nil {
+		return seen, err
+	}
+	if err := os.WriteFile(file, raw, 0o644); err != nil {
+		return seen, err
+	}
+	return seen, os.Remove(written)
+}
+
+func (r report) write(path string) error {
+	raw, err := json.MarshalIndent(r, "", "\t")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(raw, '\n'), 0o644)
+}
+
+// table returns the rows in Markdown.
+func (r report) table() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| | What was done | What was seen | Seed | Seconds |\n|---|---|---|---|---|\n")
+	for _, row := range r.Rows {
+		var seen []string
+		for _, f := range row.Figures {
+			seen = append(seen, f.Value+" "+f.Name)
+		}
+		seed := ""
+		if row.Seed != 0 {
+			seed = strconv.FormatUint(row.Seed, 10)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d |\n", row.ID, row.Test, strings.Join(seen, ", "), seed, row.Seconds)
+	}
+	fmt.Fprintf(&b, "\nSeen on %s, at commit %s.\n", r.Date, r.Commit)
+	return b.String()
+}
