@@ -246,7 +246,7 @@ func serve(ctx context.Context, c settings) error {
 		return err
 	}
 	st, err := store.Open(ctx, store.Options{
-		Dir: dir, Role: store.RoleServe, Create: !c.noInit && !c.readOnly, ReadOnly: c.readOnly, Log: log,
+		Dir: dir, Role: store.RoleServe, Create: !c.noInit && !c.readOnly, ReadOnly: c.readOnly, Reserve: true, Log: log,
 	})
 	if err != nil {
 		return err
@@ -272,6 +272,7 @@ func serve(ctx context.Context, c settings) error {
 	guard := auth.New(auth.Options{Store: st, Htpasswd: htpasswd, Proxies: p.proxies, Log: log})
 	collector := gc.NewCollector(st, log)
 	collector.Policy = rules.read
+	st.SetReclaimable(collector.Reclaimable)
 	pages := newPages(c, st, guard, log, collector, rules)
 	srv := server.New(server.Config{
 		Store: st, Guard: guard, Pages: pages, Log: log, MaxManifest: c.maxManifest, Sparse: p.sparse, Version: version,

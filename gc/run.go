@@ -142,6 +142,19 @@ func (c *Collector) run(ctx context.Context, q Request) (*Plan, Result, error) {
 	return plan, result, err
 }
 
+// Reclaimable returns how many bytes a collection without keep times (`cubby gc --now`) would free.
+func (c *Collector) Reclaimable(ctx context.Context) (bytes int64, err error) {
+	rules, err := c.policy(ctx)
+	if err != nil {
+		return 0, err
+	}
+	plan, err := NewPlan(ctx, c.Store, Options{Now: c.Timer.Now(), Policy: rules, End: func(oci.Name) bool { return true }})
+	if err != nil {
+		return 0, err
+	}
+	return plan.Frees, nil
+}
+
 // errNotAgreed says that whoever asked for a collection does not want what it would do.
 var errNotAgreed = errors.New("nothing was collected")
 

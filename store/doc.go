@@ -8,6 +8,7 @@
 //	<data>/blobs/sha256/ab/…   blobs by digest, shared by all repositories; sha512 likewise
 //	<data>/blobs/.uploads/…    bytes of open upload sessions
 //	<data>/index/…             what pages found out about blobs, thrown away with them; no part of a backup
+//	<data>/reserve             given up when the disk is full to the last byte, so that deletes can commit
 //	<data>/tmp                 SQLite's temporary files, emptied at start
 //	<data>/lock                held by the owner, with its pid and role
 //	<data>/cubby.sock          the admin socket of a running server

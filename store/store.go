@@ -36,6 +36,7 @@ type Options struct {
 	Role     string           // RoleServe or RoleAdmin; who waits for whom
 	Create   bool             // make a store where there is none (serve only)
 	ReadOnly bool             // refuse every write with ErrReadOnly
+	Reserve  bool             // set a file aside, to give up when the disk is full to the last byte
 	Log      *slog.Logger     // nil: silent
 	Now      func() time.Time // nil: time.Now
 
@@ -73,6 +74,7 @@ type Store struct {
 	diskNoted int64 // unix seconds; owned by the goroutine that tends uses
 	access    access
 	space     space
+	reserve   reserve
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
@@ -83,6 +85,7 @@ type Store struct {
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{dir: o.Dir, readOnly: o.ReadOnly, log: o.Log, now: o.Now}
 	s.uses.full = make(chan struct{}, 1)
+	s.reserve.wanted = o.Reserve && !o.ReadOnly
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -119,7 +122,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), !found.database, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	s.w = newWriter(s.db.write, s.log, s.stamp, s.probe, s.full)
+	s.w = newWriter(s.db.write, s.log, s.stamp, s.probe, s.full, s.giveReserve)
 	seen, err := s.Clock(ctx)
 	if err != nil {
 		return nil, err

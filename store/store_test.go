@@ -44,6 +44,11 @@ func TestOpenRefuses(t *testing.T) {
 			write(t, filepath.Join(dir, "index", "cards"), "x")
 			return dir
 		}, "is not empty (it has index)", true},
+		{"a reserve of something else", func(t *testing.T) string {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "reserve"), "x")
+			return dir
+		}, "is not empty (it has reserve)", true},
 		{"blobs of something else", func(t *testing.T) string {
 			dir := t.TempDir()
 			if err := os.MkdirAll(filepath.Join(dir, "blobs", "docker"), 0o700); err != nil {

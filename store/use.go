@@ -86,6 +86,7 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 	defer tick.Stop()
 	full := us.full
 	meter := sleepMeter{last: time.Now().Round(0)}
+	s.keepReserve()
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,6 +99,7 @@ func (us *uses) tend(ctx context.Context, s *Store) {
 			s.log.Warn("uses not recorded", "err", err)
 			full = nil // not again before the next tick
 		}
+		s.keepReserve()
 		if s.serving {
 			if err := s.keepRecording(&meter); err != nil {
 				s.log.Warn("recording of use not noted", "err", err)

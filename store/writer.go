@@ -98,6 +98,7 @@ type writer struct {
 	now   func() int64 // unix seconds
 	probe func() error // says whether the disk takes writes: nil, a full disk, or another error
 	full  func(cause error) *stateError
+	room  func() bool // makes some when the disk is full, or reports that it cannot
 	queue chan *operation
 
 	failed atomic.Pointer[error] // set once by an I/O error: read-only until restart
@@ -112,8 +113,8 @@ type writer struct {
 	tx *tx
 }
 
-func newWriter(pool *sql.DB, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError) *writer {
-	w := &writer{pool: pool, log: log, now: now, probe: probe, full: full, queue: make(chan *operation, groupMax), stopped: make(chan struct{})}
+func newWriter(pool *sql.DB, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError, room func() bool) *writer {
+	w := &writer{pool: pool, log: log, now: now, probe: probe, full: full, room: room, queue: make(chan *operation, groupMax), stopped: make(chan struct{})}
 	go w.loop()
 	return w
 }
@@ -196,6 +197,11 @@ func (w *writer) commit(group []*operation) {
 	answers, err := w.attempt(group)
 	if err != nil {
 		err = w.classify(err)
+		// SQLite rolled back, so doing it again does nothing twice.
+		if isFull(err) && w.room() {
+			w.commit(group)
+			return
+		}
 		state, _ := errors.AsType[*stateError](err)
 		if len(group) > 1 && (state == nil || state.is == ErrFull && !state.uncertain) {
 			for _, op := range group {

@@ -71,7 +71,7 @@ func CheckNames(calls, created []Call) (errs []error) {
 		again := slices.ContainsFunc(calls, func(before Call) bool {
 			return c.Is("open", "openat") && before.Is("open", "openat") && before.Result >= 0 && before.End < c.Start && before.Path() == name
 		})
-		if !makes || again || c.Result < 0 || regexp.MustCompile(`/lock$|-shm$|-journal$|/\.uploads/|/tmp/etilqs|/store\.json\.new$`).MatchString(name) {
+		if !makes || again || c.Result < 0 || regexp.MustCompile(`/lock$|-shm$|-journal$|/\.uploads/|/tmp/etilqs|/reserve$|/store\.json\.new$`).MatchString(name) {
 			continue
 		}
 		next := slices.IndexFunc(created, func(answer Call) bool { return answer.Start > c.End })

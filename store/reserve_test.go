@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// untilReserve waits for the reserve that the background makes.
+func untilReserve(t *testing.T, s *Store) string {
+	t.Helper()
+	path := filepath.Join(s.dir, fileReserve)
+	for deadline := time.Now().Add(time.Minute); ; {
+		s.reserve.mu.Lock()
+		kept := s.reserve.kept
+		s.reserve.mu.Unlock()
+		if kept {
+			return path
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no reserve is made")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// withReserve are the options of a server that keeps one.
+func withReserve(dir string) Options {
+	o := testingOptions(dir)
+	o.Reserve = true
+	return o
+}
+
+// fillDatabase is an operation that finds the disk full the first times that it runs.
+func fillDatabase(times int) (run func(*tx) error, ran *int) {
+	ran = new(int)
+	return func(t *tx) error {
+		if *ran++; *ran <= times {
+			if _, err := t.exec(`PRAGMA max_page_count = 1`); err != nil { // as large as it is now
+				return err
+			}
+		}
+		_, err := t.exec(`INSERT INTO settings (name, value) VALUES ('room-' || hex(randomblob(8)), hex(randomblob(1 << 20)))`)
+		return err
+	}, ran
+}
+
+// TestReserve: what shrinks the store commits also when the disk is full to the last byte, once.
+func TestReserve(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, withReserve(dir))
+	path := untilReserve(t, s)
+	if info, err := os.Stat(path); err != nil || info.Size() != reserveSize {
+		t.Fatalf("reserve: %v, %v", info, err)
+	}
+	run, ran := fillDatabase(1)
+	if err := s.change(run); err != nil || *ran != 2 {
+		t.Errorf("with a reserve: %v after %d runs, want it done by the second", err, *ran)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the reserve is still there: %v", err)
+	}
+	run, ran = fillDatabase(1)
+	if err := s.change(run); !errors.Is(err, ErrFull) || *ran != 1 {
+		t.Errorf("without: %v after %d runs, want ErrFull after the first", err, *ran)
+	}
+	fakeSpace(s, reserveFrom-1)
+	s.keepReserve()
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a reserve where there is no room: %v", err)
+	}
+	fakeSpace(s, reserveFrom)
+	// A part of one, from a crash, is made anew.
+	if err := os.WriteFile(path, []byte("part"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.keepReserve()
+	if info, err := os.Stat(path); err != nil || info.Size() != reserveSize {
+		t.Errorf("made again: %v, %v", info, err)
+	}
+	// One that is full twice is told so.
+	run, ran = fillDatabase(2)
+	if err := s.change(run); !errors.Is(err, ErrFull) || *ran != 2 {
+		t.Errorf("full twice: %v after %d runs", err, *ran)
+	}
+	shut(t, s)
+	s = open(t, withReserve(dir)) // with and without it
+	untilReserve(t, s)
+	shut(t, s)
+	s = open(t, withReserve(dir))
+	untilReserve(t, s)
+}
+
+// TestNoReserve: who only reads, or opens the store for a command, makes none.
+func TestNoReserve(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, withReserve(dir))
+	path := untilReserve(t, s)
+	shut(t, s)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []Options{{Dir: dir, Role: RoleServe, ReadOnly: true, Reserve: true}, {Dir: dir, Role: RoleAdmin}} {
+		s := open(t, o)
+		s.keepReserve()
+		shut(t, s)
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("role %s, read-only %v: there is a reserve: %v", o.Role, o.ReadOnly, err)
+		}
+	}
+}
+
+// TestReclaimable: the error of a full disk tells what collection could free, asked for once a minute.
+func TestReclaimable(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	asked := 0
+	s.SetReclaimable(func(context.Context) (int64, error) { asked++; return 41 << 30, nil })
+	fakeSpace(s, 300<<20)
+	if err := s.Writable(); err != nil || asked > 0 {
+		t.Fatalf("room: %v, asked %d times", err, asked)
+	}
+	fakeSpace(s, 12<<20)
+	for range 3 {
+		err := s.Writable()
+		if want := "disk full: 12 MiB of 1.0 GiB free, pushes need 32 MiB; 41 GiB can go: cubby gc --now"; !errors.Is(err, ErrFull) || err.Error() != want {
+			t.Errorf("full: %v, want %s", err, want)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("asked %d times, want once", asked)
+	}
+}
