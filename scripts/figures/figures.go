@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -60,6 +62,27 @@ func (r Row) Report(t testing.TB) {
 		t.Error(err)
 	}
 }
+
+// Processor returns how much of a processor's time f takes in the goroutine that calls it. Unlike the time that passes
+// it is much the same on a busy machine.
+func Processor(t testing.TB, f func()) time.Duration {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	used := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(rusageThread, &u); err != nil {
+			t.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	before := used()
+	f()
+	return used() - before
+}
+
+// rusageThread is Linux's RUSAGE_THREAD, which syscall does not name.
+const rusageThread = 1
 
 // Size returns how often a test repeats what it does: $CUBBY_SIZE, or what is given without it.
 func Size(t testing.TB, otherwise int) int { return int(setting(t, "CUBBY_SIZE", uint64(otherwise))) }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"cubby/scripts/figures"
 )
 
 // tangles are texts that are made to be slow, of about n bytes.
@@ -56,19 +58,13 @@ func tangles(n int) map[string]string {
 // TestCost: no text takes long, whether it is laid out or not.
 func TestCost(t *testing.T) {
 	for name, src := range tangles(SourceMax / 2) {
-		best := time.Hour
-		for range 3 { // other processes may take the processor away
-			start := time.Now()
-			out, _ := Render([]byte(src), 3)
-			if len(out) > 2*outputMax {
+		took := figures.Processor(t, func() {
+			if out, _ := Render([]byte(src), 3); len(out) > 2*outputMax {
 				t.Errorf("%q became %d bytes", name, len(out))
 			}
-			if best = min(best, time.Since(start)); best < costMax {
-				break
-			}
-		}
-		if best > costMax {
-			t.Errorf("%q took %v", name, best)
+		})
+		if took > costMax {
+			t.Errorf("%q took %v", name, took)
 		}
 	}
 }
