@@ -87,6 +87,9 @@ func (s *Store) Space() (free, total int64) {
 
 // full returns ErrFull with the numbers, and logs what was hit.
 func (s *Store) full(cause error) *stateError {
+	if cause != nil {
+		s.space.checked.Store(0) // what was known is wrong
+	}
 	free, total := s.Space()
 	if cause != nil {
 		s.log.Error("disk full", "free", free, "total", total, "err", cause)

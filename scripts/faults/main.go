@@ -37,6 +37,7 @@ type row struct {
 // quick form are what the gate has time for.
 var rows = []row{
 	{id: "T-1", pkg: ".", run: "^TestKill$", quick: 60, full: 1000, limit: 40 * time.Minute},
+	{id: "T-6", pkg: "./scripts/faults", run: "^TestFull$", quick: 6, full: 64, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
 }
 
