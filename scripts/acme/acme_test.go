@@ -11,19 +11,17 @@ import (
 	"cubby/scripts/process"
 )
 
+func TestMain(m *testing.M) { process.Main(m) }
+
 // TestACME gets a certificate from a real ACME server, by either way to prove a name, and has it still when that server
 // and the process have gone.
 func TestACME(t *testing.T) {
-	program, err := process.Build(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, challenge := range []string{"TLS-ALPN-01", "HTTP-01"} {
-		t.Run(challenge, func(t *testing.T) { testACME(t, program, challenge == "HTTP-01") })
+		t.Run(challenge, func(t *testing.T) { testACME(t, challenge == "HTTP-01") })
 	}
 }
 
-func testACME(t *testing.T, program string, onlyHTTP bool) {
+func testACME(t *testing.T, onlyHTTP bool) {
 	const host = "cubby.test"
 	dir, port := process.Dir(t), process.FreePort(t)
 	httpPort, tlsPort := process.FreePort(t), port // where nobody listens the other way cannot succeed
@@ -32,10 +30,8 @@ func testACME(t *testing.T, program string, onlyHTTP bool) {
 	}
 	acme := process.StartACME(t, httpPort, tlsPort)
 	start := func(directory string) *process.Server {
-		c := process.Command{
-			Path: program, Env: []string{"HOME=/nonexistent", "SSL_CERT_FILE=" + acme.Cert},
-			Args: []string{"--addr", fmt.Sprint("127.0.0.1:", port), "--tls-acme", host, "--tls-acme-directory", directory, "--tls-acme-email", "me@cubby.test"},
-		}
+		c := process.Program(t, "--addr", fmt.Sprint("127.0.0.1:", port), "--tls-acme", host, "--tls-acme-directory", directory, "--tls-acme-email", "me@cubby.test")
+		c.Env = append(c.Env, "SSL_CERT_FILE="+acme.Cert)
 		return c.Start(t, dir)
 	}
 	s := start(acme.Directory)

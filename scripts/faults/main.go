@@ -70,16 +70,20 @@ func main() {
 }
 
 func printTable(w io.Writer, path string) error {
-	raw, err := os.ReadFile(path)
+	r, err := readReport(path)
 	if err != nil {
-		return err
-	}
-	var r report
-	if err := json.Unmarshal(raw, &r); err != nil {
 		return err
 	}
 	_, err = io.WriteString(w, r.table())
 	return err
+}
+
+func readReport(path string) (r report, err error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(raw, &r)
 }
 
 // run runs the rows one after another. A row that fails does not keep the others from running.
@@ -96,6 +100,11 @@ func run(ctx context.Context, quick bool, only, dir, out string) error {
 		defer os.RemoveAll(dir)
 	}
 	dir = filepath.Join(dir, all.Commit)
+	if strings.HasSuffix(all.Commit, "-dirty") { // figures of it may be of another tree
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

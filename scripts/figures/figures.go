@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -45,11 +46,12 @@ func Time(name string, d time.Duration) Figure {
 // logs. Call it also when the test has failed: the figures tell how.
 func (r Row) Report(t testing.TB) {
 	t.Helper()
-	text := r.ID + ": " + r.Test
+	var text strings.Builder
+	text.WriteString(r.ID + ": " + r.Test)
 	for _, f := range r.Figures {
-		text += fmt.Sprintf("; %s %s", f.Value, f.Name)
+		text.WriteString(fmt.Sprintf("; %s %s", f.Value, f.Name))
 	}
-	t.Log(text)
+	t.Log(text.String())
 	dir := os.Getenv("CUBBY_FIGURES")
 	if dir == "" {
 		return
@@ -69,9 +71,13 @@ func Processor(t testing.TB, f func()) time.Duration {
 	t.Helper()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	who := syscall.RUSAGE_SELF
+	if runtime.GOOS == "linux" {
+		who = 1 // RUSAGE_THREAD, which syscall does not name
+	}
 	used := func() time.Duration {
 		var u syscall.Rusage
-		if err := syscall.Getrusage(rusageThread, &u); err != nil {
+		if err := syscall.Getrusage(who, &u); err != nil {
 			t.Fatal(err)
 		}
 		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -80,9 +86,6 @@ func Processor(t testing.TB, f func()) time.Duration {
 	f()
 	return used() - before
 }
-
-// rusageThread is Linux's RUSAGE_THREAD, which syscall does not name.
-const rusageThread = 1
 
 // Size returns how often a test repeats what it does: $CUBBY_SIZE, or what is given without it.
 func Size(t testing.TB, otherwise int) int { return int(setting(t, "CUBBY_SIZE", uint64(otherwise))) }
