@@ -217,6 +217,13 @@ func TestPoisonedOperation(t *testing.T) {
 			return errors.Join(err, errors.New("rolled back"))
 		}},
 		{"a panic", func(*tx) error { panic("poison") }},
+		{"an error of the commit", func(t *tx) error {
+			if _, err := t.exec(`PRAGMA defer_foreign_keys = 1`); err != nil {
+				return err
+			}
+			_, err := t.exec(`INSERT INTO manifest_bodies (manifest, body) VALUES (-1, X'00')`)
+			return err
+		}},
 		{"a refusal", func(t *tx) error {
 			if _, err := t.exec(`INSERT INTO repositories (name, created_at) VALUES ('refused', 1)`); err != nil {
 				return err
@@ -287,12 +294,22 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
-// TestReadOnlyAfterDatabaseError: after an I/O error of the database nothing is written any more, reads go on.
+// TestReadOnlyAfterDatabaseError: after an error of the database that tells nothing about what is on disk, nothing is
+// written any more, reads go on.
 func TestReadOnlyAfterDatabaseError(t *testing.T) {
 	s := open(t, testingOptions(t.TempDir()))
 	dgst := mustPush(t, s, "a", "content")
-	failed := errors.New("database error")
-	s.w.failed.Store(&failed)
+	err := s.w.do(func(t *tx) error {
+		// The next write is SQLITE_READONLY, as where the file system turned so.
+		if _, err := t.exec(`PRAGMA query_only = 1`); err != nil {
+			return err
+		}
+		_, err := t.exec(`DELETE FROM repositories`)
+		return err
+	})
+	if !errors.Is(err, ErrReadOnly) || !mayHaveCommitted(err) {
+		t.Errorf("the operation that met it: %v", err)
+	}
 	if _, err := push(t, s, "a", []byte("more")); err == nil {
 		t.Error("pushed")
 	}
