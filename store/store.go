@@ -122,7 +122,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), !found.database, o.ReadOnly); err != nil {
 		return nil, err
 	}
-	s.w = newWriter(s.db.write, s.log, s.stamp, s.probe, s.full, s.giveReserve)
+	s.w = newWriter(s.db.write, s.data, s.log, s.stamp, s.probe, s.full, s.giveReserve)
 	seen, err := s.Clock(ctx)
 	if err != nil {
 		return nil, err

@@ -94,6 +94,7 @@ type operation struct {
 // disk runs in one transaction, with a savepoint each, and is answered after the one commit (group commit).
 type writer struct {
 	pool  *sql.DB
+	dir   *durable.Dir // that of the database
 	log   *slog.Logger
 	now   func() int64 // unix seconds
 	probe func() error // says whether the disk takes writes: nil, a full disk, or another error
@@ -113,8 +114,11 @@ type writer struct {
 	tx *tx
 }
 
-func newWriter(pool *sql.DB, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError, room func() bool) *writer {
-	w := &writer{pool: pool, log: log, now: now, probe: probe, full: full, room: room, queue: make(chan *operation, groupMax), stopped: make(chan struct{})}
+func newWriter(pool *sql.DB, dir *durable.Dir, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError, room func() bool) *writer {
+	w := &writer{
+		pool: pool, dir: dir, log: log, now: now, probe: probe, full: full, room: room,
+		queue: make(chan *operation, groupMax), stopped: make(chan struct{}),
+	}
 	go w.loop()
 	return w
 }
@@ -248,7 +252,11 @@ func (w *writer) attempt(group []*operation) (answers []error, err error) {
 			return nil, err
 		}
 	}
-	if _, err := t.exec("COMMIT"); err != nil {
+	err = w.dir.Commit(fileDB, func() error {
+		_, err := t.exec("COMMIT")
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
 	return answers, nil

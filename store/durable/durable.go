@@ -28,15 +28,18 @@ const (
 	StepSyncDir  Step = "syncdir"
 	StepRemove   Step = "remove"
 	StepMkdir    Step = "mkdir"
+	StepCommit   Step = "commit" // of a database's transaction
 )
 
-// A Hook runs before each step; its error becomes the step's. It may also end the process.
+// A Hook runs before each step; its error becomes the step's. It may also end the process. With io.ErrShortWrite a write
+// does half of its work.
 type Hook func(step Step, name string) error
 
 // A Dir is a directory tree whose changes are durable. It is safe for concurrent use.
 type Dir struct {
-	root *os.Root
-	hook Hook // nil outside tests
+	root  *os.Root
+	hook  Hook               // nil outside tests
+	after func(Step, string) // runs after each step, too; nil outside tests
 }
 
 // Open returns the directory at path, which must exist.
@@ -45,7 +48,11 @@ func Open(path string, hook Hook) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dir{root: root, hook: hook}, nil
+	d := &Dir{root: root, hook: hook}
+	if hook == nil {
+		d.hook, d.after = processHooks()
+	}
+	return d, nil
 }
 
 // Close releases the directory. Open files stay valid.
@@ -54,14 +61,19 @@ func (d *Dir) Close() error { return d.root.Close() }
 // Root gives read access to the tree. Changes go through Dir.
 func (d *Dir) Root() *os.Root { return d.root }
 
-func (d *Dir) at(step Step, name string) error {
+// do takes a step between its hooks.
+func (d *Dir) do(step Step, name string, take func() error) error {
 	if d.hook == nil {
-		return nil
+		return take()
 	}
 	if err := d.hook(step, name); err != nil {
 		return &fs.PathError{Op: string(step), Path: name, Err: err}
 	}
-	return nil
+	err := take()
+	if d.after != nil {
+		d.after(step, name)
+	}
+	return err
 }
 
 // A File is a file being written. The caller closes it.
@@ -93,23 +105,28 @@ func (d *Dir) Append(name string, offset int64) (*File, error) {
 	return f, nil
 }
 
-func (d *Dir) open(name string, flag int) (*File, error) {
-	if err := d.at(StepCreate, name); err != nil {
-		return nil, err
-	}
-	f, err := d.root.OpenFile(name, flag, 0o600)
+func (d *Dir) open(name string, flag int) (f *File, err error) {
+	err = d.do(StepCreate, name, func() error {
+		file, err := d.root.OpenFile(name, flag, 0o600)
+		f = &File{File: file, dir: d, name: name}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &File{File: f, dir: d, name: name}, nil
+	return f, nil
 }
 
 // Write writes p at the end of the file.
-func (f *File) Write(p []byte) (int, error) {
-	if err := f.dir.at(StepWrite, f.name); err != nil {
-		return 0, err
+func (f *File) Write(p []byte) (n int, err error) {
+	err = f.dir.do(StepWrite, f.name, func() (err error) {
+		n, err = f.File.Write(p)
+		return err
+	})
+	if f.dir.hook != nil && n == 0 && errors.Is(err, io.ErrShortWrite) { // the hook's: half of it reaches the disk
+		n, _ = f.File.Write(p[:len(p)/2])
 	}
-	return f.File.Write(p)
+	return n, err
 }
 
 // ReadFrom hides the embedded file's method, which would pass by Write and its hook.
@@ -119,61 +136,52 @@ func (f *File) ReadFrom(r io.Reader) (int64, error) {
 
 // Truncate cuts the file to size bytes.
 func (f *File) Truncate(size int64) error {
-	if err := f.dir.at(StepTruncate, f.name); err != nil {
-		return err
-	}
-	return f.File.Truncate(size)
+	return f.dir.do(StepTruncate, f.name, func() error { return f.File.Truncate(size) })
 }
 
 // Sync makes the bytes survive a power cut; the name needs SyncDir. After an error the file must be given up.
 func (f *File) Sync() error {
-	if err := f.dir.at(StepSync, f.name); err != nil {
-		return err
-	}
-	return f.File.Sync()
+	return f.dir.do(StepSync, f.name, f.File.Sync)
 }
 
 // Rename moves a file over to, atomically. It survives a power cut only after SyncDir of to's directory.
 func (d *Dir) Rename(from, to string) error {
-	if err := d.at(StepRename, to); err != nil {
-		return err
-	}
-	return d.root.Rename(from, to)
+	return d.do(StepRename, to, func() error { return d.root.Rename(from, to) })
 }
 
 // SyncDir makes the names in a directory survive a power cut.
 func (d *Dir) SyncDir(name string) error {
-	if err := d.at(StepSyncDir, name); err != nil {
-		return err
-	}
-	f, err := d.root.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return d.do(StepSyncDir, name, func() error {
+		f, err := d.root.Open(name)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return f.Sync()
+	})
 }
 
 // Remove unlinks a file or an empty directory. A name that is not there is no error.
 func (d *Dir) Remove(name string) error {
-	if err := d.at(StepRemove, name); err != nil {
-		return err
-	}
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+	return d.do(StepRemove, name, func() error { return unless(d.root.Remove(name), fs.ErrNotExist) })
 }
 
 // Mkdir makes a directory, mode 0700. One that is there already is no error.
 func (d *Dir) Mkdir(name string) error {
-	if err := d.at(StepMkdir, name); err != nil {
-		return err
+	return d.do(StepMkdir, name, func() error { return unless(d.root.Mkdir(name, 0o700), fs.ErrExist) })
+}
+
+// unless returns err, or nil when it is what was wanted anyway.
+func unless(err, wanted error) error {
+	if errors.Is(err, wanted) {
+		return nil
 	}
-	if err := d.root.Mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
+	return err
+}
+
+// Commit runs the commit of a transaction on the database name as a step.
+func (d *Dir) Commit(name string, commit func() error) error {
+	return d.do(StepCommit, name, commit)
 }
 
 // WriteFile replaces a small file so that after a crash it has either its old or its new content.
