@@ -94,6 +94,10 @@ type Sample struct {
 	Other  Content    // a blob of team/other
 }
 
+func (s Sample) tags() map[string]Content {
+	return map[string]Content{"v1": s.Images[0], "v2": s.Images[1], "latest": s.Images[1], "all": s.Index}
+}
+
 // PushSample pushes a sample.
 func (c *Client) PushSample(t *testing.T) (s Sample) {
 	t.Helper()
@@ -110,7 +114,7 @@ func (c *Client) PushSample(t *testing.T) (s Sample) {
 // WantSample fails the test unless everything of a sample is served.
 func (c *Client) WantSample(t *testing.T, s Sample) {
 	t.Helper()
-	for tag, want := range map[string]Content{"v1": s.Images[0], "v2": s.Images[1], "latest": s.Images[1], "all": s.Index} {
+	for tag, want := range s.tags() {
 		c.WantContent(t, "team/app", tag, want)
 	}
 	for _, blob := range s.Blobs {

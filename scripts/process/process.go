@@ -244,15 +244,35 @@ func (s *Server) take(line []byte) {
 func (c Command) Start(t *testing.T, dir string) *Server {
 	t.Helper()
 	s := c.Launch(t, dir)
+	if !s.Serves(t) {
+		t.Fatalf("serve on %s ended: %v\n%s", dir, s.cmd.ProcessState, s.Log())
+	}
+	return s
+}
+
+// Serves returns true when the server that was launched serves, and false when it has ended instead.
+func (s *Server) Serves(t *testing.T) bool {
+	t.Helper()
 	select {
 	case r := <-s.serving:
 		s.URL, s.Ready = "http://"+r.Addr, r.Time.Sub(s.started)
+		return true
 	case <-s.exited:
-		t.Fatalf("serve on %s ended: %v\n%s", dir, s.cmd.ProcessState, s.Log())
+		return false
 	case <-time.After(startMax):
-		t.Fatalf("serve on %s is not ready after %v\n%s", dir, startMax, s.Log())
+		t.Fatalf("serve on %s is not ready after %v\n%s", s.dir, startMax, s.Log())
+		return false
 	}
-	return s
+}
+
+// Running returns whether the process has not ended yet.
+func (s *Server) Running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
 }
 
 // Log returns what the server has written so far.
@@ -346,10 +366,8 @@ func (s *Server) ResetPeak(t *testing.T) {
 
 // Kill ends the process with SIGKILL and returns when it has gone. It may have gone before.
 func (s *Server) Kill() {
-	select {
-	case <-s.exited:
+	if !s.Running() {
 		return
-	default:
 	}
 	// The group is there until the goroutine of Launch has waited for its leader.
 	_ = syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
