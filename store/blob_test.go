@@ -96,6 +96,29 @@ func TestSyncIsNotRepeated(t *testing.T) {
 	}
 }
 
+// TestSyncOfDirectoryIsNotRepeated: a directory for blobs whose name could not be synced is made anew by the next push.
+func TestSyncOfDirectoryIsNotRepeated(t *testing.T) {
+	on := false
+	o := testingOptions(t.TempDir())
+	o.hook = func(step durable.Step, name string) error {
+		if on && step == durable.StepSyncDir && name == digest.SHA256.String() {
+			return syscall.EIO
+		}
+		return nil
+	}
+	s := open(t, o)
+	on = true
+	dgst, err := push(t, s, "a", []byte("content"))
+	if !errors.Is(err, syscall.EIO) {
+		t.Errorf("push: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, dirBlobs, blobDir(dgst))); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is there: %v", err)
+	}
+	on = false
+	mustPush(t, s, "a", "content")
+}
+
 // TestDamageHeals: a missing or short file is answered like an absent blob, and the next push puts it right.
 func TestDamageHeals(t *testing.T) {
 	for _, tt := range []struct {

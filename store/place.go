@@ -236,7 +236,9 @@ func (f *fanOut) ensure(dgst digest.Digest) error {
 		return err
 	}
 	if err := f.dir.SyncDir(dgst.Algorithm().String()); err != nil {
-		return err
+		// The next time there must be something to sync: a sync that failed is never repeated, and the directory as it
+		// is would be called durable by one that has nothing to do.
+		return errors.Join(err, f.dir.Remove(name))
 	}
 	f.durable[name] = true
 	return nil
