@@ -50,7 +50,7 @@ func Open(path string, hook Hook) (*Dir, error) {
 	}
 	d := &Dir{root: root, hook: hook}
 	if hook == nil {
-		d.hook, d.after = processHooks()
+		d.hook, d.after = processHooks(path)
 	}
 	return d, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,7 +20,7 @@ import (
 // space between:
 //
 //	arm=FILE  steps are counted while FILE is there; without it, from the start
-//	log=FILE  a line "N STEP NAME" is appended for each step that is counted, before it is taken
+//	log=FILE  a line "N STEP PATH" is appended for each step that is counted, before it is taken
 //	at=N      what goes wrong does so at step N, counted from 1; without it, nothing does
 //	how=HOW   before, after: the process is killed before or after the step
 //	          EIO, ENOSPC, EROFS, EMFILE: the step fails with that error and does nothing
@@ -33,7 +34,7 @@ type faults struct {
 	mu   sync.Mutex
 	n    int    // guarded by mu; steps counted so far
 	step Step   // guarded by mu; what the process is killed after
-	name string // guarded by mu
+	path string // guarded by mu
 }
 
 // failures are what how may say beside before and after.
@@ -41,14 +42,15 @@ var failures = map[string]error{
 	"EIO": syscall.EIO, "ENOSPC": syscall.ENOSPC, "EROFS": syscall.EROFS, "EMFILE": syscall.EMFILE, "short": io.ErrShortWrite,
 }
 
-// processHooks returns the hooks of a directory that is opened without one. It panics when the variable is not
-// understood: nobody must believe that something went wrong when nothing did.
-func processHooks() (before Hook, after func(Step, string)) {
+// processHooks returns the hooks of the directory at path, which is opened without one. It panics when the variable is
+// not understood: nobody must believe that something went wrong when nothing did.
+func processHooks(path string) (before Hook, after func(Step, string)) {
 	f := processFaults()
 	if f == nil {
 		return nil, nil
 	}
-	return f.before, f.after
+	return func(step Step, name string) error { return f.before(step, filepath.Join(path, name)) },
+		func(step Step, name string) { f.after(step, filepath.Join(path, name)) }
 }
 
 var processFaults = sync.OnceValue(func() *faults {
@@ -81,7 +83,7 @@ var processFaults = sync.OnceValue(func() *faults {
 	return f
 })
 
-func (f *faults) before(step Step, name string) error {
+func (f *faults) before(step Step, path string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.arm != "" {
@@ -90,7 +92,7 @@ func (f *faults) before(step Step, name string) error {
 		}
 	}
 	f.n++
-	f.note(step, name)
+	f.note(step, path)
 	if f.n != f.at {
 		return nil
 	}
@@ -98,22 +100,22 @@ func (f *faults) before(step Step, name string) error {
 	case "before":
 		kill()
 	case "after":
-		f.step, f.name = step, name
+		f.step, f.path = step, path
 	}
 	return failures[f.how]
 }
 
 // after runs on the goroutine that took the step; another one that takes the same step at the same time is as good.
-func (f *faults) after(step Step, name string) {
+func (f *faults) after(step Step, path string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.step != "" && step == f.step && name == f.name {
+	if f.step != "" && step == f.step && path == f.path {
 		kill()
 	}
 }
 
 // note appends a step to the log, in one write.
-func (f *faults) note(step Step, name string) {
+func (f *faults) note(step Step, path string) {
 	if f.log == "" {
 		return
 	}
@@ -121,7 +123,7 @@ func (f *faults) note(step Step, name string) {
 	if err == nil {
 		defer file.Close()
 		var line bytes.Buffer
-		fmt.Fprintf(&line, "%d %s %s\n", f.n, step, name)
+		fmt.Fprintf(&line, "%d %s %s\n", f.n, step, path)
 		_, err = file.Write(line.Bytes())
 	}
 	if err != nil {

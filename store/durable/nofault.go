@@ -3,4 +3,4 @@
 package durable
 
 // processHooks returns no hooks: only a program that is built with the tag faults has any of its own.
-func processHooks() (before Hook, after func(Step, string)) { return nil, nil }
+func processHooks(string) (before Hook, after func(Step, string)) { return nil, nil }
