@@ -108,7 +108,10 @@ func (tr *trial) restart() {
 }
 
 // A step is a line of the log of steps.
-type step struct{ kind, name string }
+type step struct {
+	kind string
+	name string // with data/ or that of a backup in front
+}
 
 // steps returns what was counted.
 func (tr *trial) steps() (all []step) {
@@ -122,7 +125,8 @@ func (tr *trial) steps() (all []step) {
 		if len(fields) != 3 || fields[0] != fmt.Sprint(len(all)+1) {
 			tr.t.Fatalf("line %d of the steps is %q", len(all)+1, line)
 		}
-		all = append(all, step{fields[1], fields[2]})
+		name := strings.TrimPrefix(strings.TrimPrefix(fields[2], tr.home+"/"), tr.apart+"/")
+		all = append(all, step{fields[1], name})
 	}
 	return all
 }
@@ -133,6 +137,13 @@ type tally struct {
 	struck        int
 	gone          int // points that were not reached
 	lost, corrupt []string
+
+	// Of steps that failed:
+	acknowledged []string // what succeeded all the same, and must not
+	repeated     []string // synced again, with nothing new to sync
+	deaths       int      // of the process
+	sick         []string // neither healed nor read-only and saying so
+	readOnly     int
 }
 
 func (s *tally) add(change func()) {
