@@ -1170,15 +1170,6 @@ type racingClient struct {
 	random *rand.Rand
 }
 
-// ask does a request that may be answered with any of the statuses.
-func (c *racingClient) ask(method, path string, body []byte, headers []string, statuses ...int) (process.Answer, error) {
-	a, err := c.Do(method, path, body, headers...)
-	if err == nil && !slices.Contains(statuses, a.Status) {
-		err = fmt.Errorf("%s %s: %d, want one of %v: %s", method, path, a.Status, statuses, a.Body)
-	}
-	return a, err
-}
-
 // round pushes an image like a real client, tags it, and pulls it. To be told to push again is part of the protocol.
 func (c *racingClient) round(pulled *atomic.Int64) error {
 	repo := fmt.Sprint("r", c.random.IntN(2))
@@ -1190,19 +1181,19 @@ func (c *racingClient) round(pulled *atomic.Int64) error {
 	}
 	image := process.Image(blobs[0], blobs[1])
 	tag := fmt.Sprintf("/v2/%s/manifests/c%d-%d", repo, c.id, c.random.IntN(2))
-	a, err := c.ask("PUT", tag, image.Raw, []string{"Content-Type", image.MediaType}, http.StatusCreated, http.StatusNotFound)
+	a, err := c.Ask("PUT", tag, image.Raw, []string{"Content-Type", image.MediaType}, http.StatusCreated, http.StatusNotFound)
 	if err != nil || a.Status == http.StatusNotFound {
 		return err // a day or more went by since the push
 	}
 	if c.random.IntN(2) == 0 { // so that much falls out of use and comes back
-		_, err := c.ask("DELETE", tag, nil, nil, http.StatusAccepted)
+		_, err := c.Ask("DELETE", tag, nil, nil, http.StatusAccepted)
 		return err
 	}
 	if c.random.IntN(8) == 0 { // somebody else's tags may hang on it
-		_, err := c.ask("DELETE", "/v2/"+repo+"/blobs/"+blobs[0].Digest, nil, nil, http.StatusMethodNotAllowed)
+		_, err := c.Ask("DELETE", "/v2/"+repo+"/blobs/"+blobs[0].Digest, nil, nil, http.StatusMethodNotAllowed)
 		return err
 	}
-	got, err := c.ask("GET", tag, nil, nil, http.StatusOK)
+	got, err := c.Ask("GET", tag, nil, nil, http.StatusOK)
 	if err != nil {
 		return err
 	}
@@ -1210,7 +1201,7 @@ func (c *racingClient) round(pulled *atomic.Int64) error {
 		return fmt.Errorf("%s has other bytes", tag)
 	}
 	for _, b := range blobs {
-		got, err := c.ask("GET", "/v2/"+repo+"/blobs/"+b.Digest, nil, nil, http.StatusOK)
+		got, err := c.Ask("GET", "/v2/"+repo+"/blobs/"+b.Digest, nil, nil, http.StatusOK)
 		if err != nil {
 			return err
 		}
@@ -1223,15 +1214,15 @@ func (c *racingClient) round(pulled *atomic.Int64) error {
 }
 
 func (c *racingClient) pushBlob(repo string, b process.Content) error {
-	a, err := c.ask("HEAD", "/v2/"+repo+"/blobs/"+b.Digest, nil, nil, http.StatusOK, http.StatusNotFound)
+	a, err := c.Ask("HEAD", "/v2/"+repo+"/blobs/"+b.Digest, nil, nil, http.StatusOK, http.StatusNotFound)
 	if err != nil || a.Status == http.StatusOK {
 		return err
 	}
-	a, err = c.ask("POST", fmt.Sprintf("/v2/%s/blobs/uploads/?mount=%s&from=r%d", repo, b.Digest, c.random.IntN(2)), nil, nil, http.StatusCreated, http.StatusAccepted)
+	a, err = c.Ask("POST", fmt.Sprintf("/v2/%s/blobs/uploads/?mount=%s&from=r%d", repo, b.Digest, c.random.IntN(2)), nil, nil, http.StatusCreated, http.StatusAccepted)
 	if err != nil || a.Status == http.StatusCreated {
 		return err
 	}
 	// The session may have expired: days go by.
-	_, err = c.ask("PUT", a.Header.Get("Location")+"?digest="+b.Digest, b.Raw, nil, http.StatusCreated, http.StatusNotFound)
+	_, err = c.Ask("PUT", a.Header.Get("Location")+"?digest="+b.Digest, b.Raw, nil, http.StatusCreated, http.StatusNotFound)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 )
@@ -58,6 +59,15 @@ func (c *Client) send(method, path string, body io.Reader, headers []string) (An
 	b.Grow(int(max(response.ContentLength, 0)) + bytes.MinRead)
 	_, err = b.ReadFrom(response.Body)
 	return Answer{response.StatusCode, response.Header, b.Bytes()}, err
+}
+
+// Ask sends a request that may be answered with any of the statuses. Another is an error.
+func (c *Client) Ask(method, path string, body []byte, headers []string, statuses ...int) (Answer, error) {
+	answer, err := c.Do(method, path, body, headers...)
+	if err == nil && !slices.Contains(statuses, answer.Status) {
+		err = fmt.Errorf("%s %s: status %d, want one of %v: %s", method, path, answer.Status, statuses, answer.Body)
+	}
+	return answer, err
 }
 
 // Want sends a request and fails the test unless it is answered with the status.
