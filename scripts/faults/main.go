@@ -43,6 +43,7 @@ var rows = []row{
 	{id: "T-4", pkg: "./scripts/faults", run: "^TestTags$", quick: 200, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
 	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
+	{id: "T-17", pkg: "./scripts/faults", run: "^TestDatabase$", quick: 2, full: 50, tags: "faults", limit: 20 * time.Minute},
 }
 
 // A report is what scripts/faults/figures.json holds.

@@ -364,6 +364,39 @@ func (s *Server) ResetPeak(t *testing.T) {
 	}
 }
 
+// Files returns how many descriptors the process has, and how many of them are sockets.
+func (s *Server) Files(t *testing.T) (all, sockets int) {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/fd", s.PID(t))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		// One that was closed since is none.
+		if target, err := os.Readlink(dir + "/" + e.Name()); err == nil {
+			all++
+			if strings.HasPrefix(target, "socket:") {
+				sockets++
+			}
+		}
+	}
+	return all, sockets
+}
+
+// Goroutines ends the process as SIGQUIT does, and returns how many goroutines it had.
+func (s *Server) Goroutines(t *testing.T) (n int) {
+	t.Helper()
+	s.Signal(t, syscall.SIGQUIT)
+	s.Wait(t, stopMax)
+	for line := range strings.Lines(s.Log()) {
+		if strings.HasPrefix(line, "goroutine ") {
+			n++
+		}
+	}
+	return n
+}
+
 // Kill ends the process with SIGKILL and returns when it has gone. It may have gone before.
 func (s *Server) Kill() {
 	if !s.Running() {
