@@ -26,6 +26,7 @@ import (
 const (
 	headerAllow           = "Allow"
 	headerCacheControl    = "Cache-Control"
+	headerConnection      = "Connection"
 	headerContentLength   = "Content-Length"
 	headerContentRange    = "Content-Range"
 	headerContentType     = "Content-Type"
@@ -158,6 +159,7 @@ func (s *Server) routes() *httprouter.Router {
 		}
 	}
 	router.GET(tokenPath, s.token)
+	router.HEAD(tokenPath, s.token)
 	router.POST(tokenPath, s.token)
 	router.NotFound = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, fmt.Errorf("%w: %s", errPathUnknown, r.URL.Path))
@@ -182,6 +184,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		s.answerPanic(rec, r, p)
 	}()
+	if len(r.TransferEncoding) > 0 {
+		// net/http takes a Content-Length beside it out, and goes on behind the last chunk where a proxy that goes by the
+		// length has sent somebody else's bytes. RFC 9112, 6.1: "the server MUST close the connection after responding".
+		rec.Header().Set(headerConnection, "close")
+	}
 	if s.servePlain(rec, r) {
 		return
 	}
@@ -221,7 +228,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 				return pathErr
 			}
 			w.Header().Set(headerAllow, strings.Join(allowedMethods(path), ", "))
-			return fmt.Errorf("%w: %s is not possible here", errMethod, quoteMethod(r.Method))
+			return fmt.Errorf("%w: %s is not possible here", errMethod, quoteMethod(method))
 		}}
 	}
 	// No registry client sends these headers. With --anonymous push even a page of our own address may be somebody

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -122,6 +123,31 @@ func TestErrorTable(t *testing.T) {
 	status, entries, internal := translate(errors.New("/secret/path: disk on fire"))
 	if status != 500 || !internal || strings.Contains(entries[0].Message, "secret") {
 		t.Errorf("an internal error shows its cause: %d %+v", status, entries)
+	}
+}
+
+// TestHeadLikeGet: also where neither is possible, and at the token service, the answers differ in nothing but the body.
+func TestHeadLikeGet(t *testing.T) {
+	r := newRegistry(t)
+	for path, status := range map[string]int{"/v2/": 200, "/-/token": 200, "/v2/a/tags/list": 404, "/v2/a/blobs/uploads/": 405, "/v2/A/tags/list": 400} {
+		get, head := r.want(status, "", "GET", path, nil), r.want(status, "", "HEAD", path, nil)
+		get.Header.Del("Date")
+		head.Header.Del("Date")
+		if !maps.EqualFunc(get.Header, head.Header, slices.Equal) {
+			t.Errorf("%s: HEAD has %v, GET %v", path, head.Header, get.Header)
+		}
+	}
+}
+
+// TestChunkedCloses: behind a chunked request may be what a proxy that went by a Content-Length took for its body.
+func TestChunkedCloses(t *testing.T) {
+	r := newRegistry(t)
+	location := r.want(202, "", "POST", "/v2/a/blobs/uploads/", nil).Header.Get(headerLocation)
+	if a := r.do("PATCH", location, io.MultiReader(strings.NewReader("chunk"))); a.StatusCode != 202 || !a.Close {
+		t.Errorf("a chunked request is answered with %d, and the connection is closed: %t", a.StatusCode, a.Close)
+	}
+	if a := r.do("PATCH", location, strings.NewReader("chunk")); a.StatusCode != 202 || a.Close {
+		t.Errorf("a request that tells its length is answered with %d, and the connection is closed: %t", a.StatusCode, a.Close)
 	}
 }
 

@@ -124,5 +124,5 @@ func (s *Server) issueToken(w http.ResponseWriter, r *http.Request) error {
 		AccessToken string    `json:"access_token"`
 		ExpiresIn   int       `json:"expires_in"` // seconds
 		IssuedAt    time.Time `json:"issued_at"`
-	}{text, text, int(auth.BearerTime.Seconds()), expires.Add(-auth.BearerTime).UTC()})
+	}{text, text, int(auth.BearerTime.Seconds()), expires.Add(-auth.BearerTime).UTC().Truncate(time.Second)})
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -256,6 +257,13 @@ func TestMethods(t *testing.T) {
 			if a := s.do(viewerLocal, method, path, ""); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != strings.Join(pages[p].methods(), ", ") {
 				t.Errorf("%s %s: %d, Allow %q", method, path, a.StatusCode, a.Header.Get("Allow"))
 			}
+		}
+		if pages[p].get != nil {
+			continue
+		}
+		get, head := s.do(viewerLocal, "GET", path, ""), s.do(viewerLocal, "HEAD", path, "")
+		if length := head.Header.Get("Content-Length"); get.StatusCode != http.StatusMethodNotAllowed || length != strconv.Itoa(len(get.body)) {
+			t.Errorf("%s: %d with %d bytes for GET, %d with %s for HEAD", path, get.StatusCode, len(get.body), head.StatusCode, length)
 		}
 	}
 	if got := s.tagsOf("team/api"); len(got) != 5 {

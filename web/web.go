@@ -305,7 +305,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *request) error {
 	}
 	if p == nil {
 		w.Header().Set("Allow", strings.Join(e.methods(), ", "))
-		return fmt.Errorf("%w: %.20q is not possible here", errMethod, r.Method)
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet // or the answers would differ
+		}
+		return fmt.Errorf("%w: %.20q is not possible here", errMethod, method)
 	}
 	if err := h.allow(r, need); err != nil {
 		return err
