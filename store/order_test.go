@@ -41,7 +41,7 @@ func TestPushSteps(t *testing.T) {
 	s = nil
 	var want []string
 	for _, step := range []string{"create .uploads", "write .uploads", "sync .uploads", "mkdir " + blobDir(dgst), "syncdir sha256",
-		"rename " + blobPath(dgst), "syncdir " + blobDir(dgst)} {
+		"rename " + blobPath(dgst), "syncdir " + blobDir(dgst), "commit cubby.db"} {
 		want = append(want, step+", row false")
 	}
 	if !slices.Equal(steps, want) {
