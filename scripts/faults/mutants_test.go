@@ -76,6 +76,9 @@ func TestMutants(t *testing.T) {
 			t.Errorf("%s: %v", m.name(), err)
 		}
 	}
+	if t.Failed() {
+		t.FailNow()
+	}
 	chosen := slices.Clone(all)
 	rng := rand.New(rand.NewPCG(seed, 22))
 	rng.Shuffle(len(chosen), func(i, j int) { chosen[i], chosen[j] = chosen[j], chosen[i] })
