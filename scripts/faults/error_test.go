@@ -60,7 +60,7 @@ func fail(t *testing.T, b *base, p point, seen *tally) bool {
 	}
 	tr.restart()
 	tr.check(seen, "check after restart")
-	tr.verify(seen, "after restart")
+	tr.settle(seen, "after restart")
 	if err := tr.again(); err != nil {
 		t.Errorf("again after restart, healed before: %t: %v", healed, err)
 	}

@@ -162,6 +162,16 @@ func (tr *trial) verify(s *tally, what string) {
 	tr.note(s, what, lost, corrupt)
 }
 
+// settle is verify after a restart.
+func (tr *trial) settle(s *tally, what string) {
+	tr.t.Helper()
+	lost, corrupt, err := tr.ledger.Settle()
+	if err != nil {
+		tr.t.Fatalf("%s: %v", what, err)
+	}
+	tr.note(s, what, lost, corrupt)
+}
+
 // check notes what `cubby check --deep` finds.
 func (tr *trial) check(s *tally, what string) {
 	tr.t.Helper()

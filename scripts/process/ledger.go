@@ -105,16 +105,31 @@ func (l *Ledger) Delete(path string, others ...string) error {
 	return l.Write(effect, want, http.MethodDelete, path, nil)
 }
 
+// Settle is Verify after a restart: what a refused write has come to, once there was no process any more that could tell,
+// is what must stay.
+func (l *Ledger) Settle() (lost, corrupt []string, err error) {
+	lost, corrupt, found, err := l.compare()
+	if err == nil {
+		l.held, l.open = found, nil
+	}
+	return lost, corrupt, err
+}
+
 // Verify reads everything back. lost are acknowledged writes that do not hold, corrupt is content that is not what its
-// digest says, or a write of which only a part is there. From here on what was found is what must stay.
+// digest says, or a write of which only a part is there.
 func (l *Ledger) Verify() (lost, corrupt []string, err error) {
-	found := make(map[string]string)
+	lost, corrupt, _, err = l.compare()
+	return lost, corrupt, err
+}
+
+func (l *Ledger) compare() (lost, corrupt []string, found map[string]string, err error) {
+	found = make(map[string]string)
 	for _, effects := range append([]map[string]string{l.held}, l.open...) {
 		for path := range effects {
 			answer, err := l.Do(http.MethodGet, path, nil)
 			switch {
 			case err != nil:
-				return nil, nil, err
+				return nil, nil, nil, err
 			case answer.Status == http.StatusOK:
 				found[path] = Digest(answer.Body)
 			case answer.Status == http.StatusNotFound:
@@ -145,6 +160,5 @@ func (l *Ledger) Verify() (lost, corrupt []string, err error) {
 			corrupt = append(corrupt, fmt.Sprintf("%s: found %q, want %q", path, got, dgst))
 		}
 	}
-	l.held, l.open = found, nil
-	return lost, corrupt, nil
+	return lost, corrupt, found, nil
 }
