@@ -13,17 +13,21 @@ import (
 	"cubby/store"
 )
 
-// fillLongAgo makes a store in dir and lets fill push to it, as if three days ago: what collection may remove it need not
-// wait for.
+// longAgo is enough for a collection without keep times, which leaves what is younger than an hour.
+const longAgo = 3 * time.Hour
+
+// fillLongAgo makes a store in dir and lets fill push to it, as if long ago.
 func fillLongAgo(t *testing.T, dir string, fill func(c *process.Client)) {
 	t.Helper()
-	now := func() time.Time { return time.Now().Add(-72 * time.Hour) }
-	st, err := store.Open(t.Context(), store.Options{Dir: dir, Role: store.RoleServe, Create: true, Now: now})
+	then := time.Now().Add(-longAgo)
+	st, err := store.Open(t.Context(), store.Options{Dir: dir, Role: store.RoleServe, Create: true, Now: func() time.Time { return then }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	served := httptest.NewServer(server.New(server.Config{Store: st, Guard: auth.New(auth.Options{Store: st})}))
-	fill(process.NewClient(served.URL))
+	c := process.NewClient(served.URL)
+	fill(c)
+	c.Close()
 	served.Close()
 	if err := st.Close(); err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,9 +16,6 @@ import (
 	"time"
 
 	"cubby/scripts/process"
-	"cubby/server"
-	"cubby/server/auth"
-	"cubby/store"
 )
 
 // A base is a store of some age and what is in it. Trials work on copies.
@@ -33,28 +29,18 @@ type base struct {
 	fresh   []process.Content // blobs to push, none of which is in it
 }
 
-// newBase makes a base as it was three hours ago: only what is older than an hour can be collected.
+// newBase makes a base as it was long ago.
 func newBase(t *testing.T) *base {
 	t.Helper()
 	b := &base{dir: filepath.Join(process.Dir(t), "base"), fresh: []process.Content{process.RandomBlob(21, 150<<10), process.RandomBlob(22, 1000)}}
-	then := time.Now().Add(-3 * time.Hour)
-	st, err := store.Open(t.Context(), store.Options{Dir: b.dir, Role: store.RoleServe, Create: true, Now: func() time.Time { return then }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := httptest.NewServer(server.New(server.Config{Store: st, Guard: auth.New(auth.Options{Store: st})}))
-	c := process.NewClient(served.URL)
-	b.ledger = process.NewLedger(c)
-	b.sample = c.PushSample(t)
-	b.ledger.HoldSample(b.sample)
-	image := c.PushImage(t, "team/layered", []string{"v1"}, process.RandomBlob(5, 100), layer(t))
-	b.ledger.Hold("/v2/team/layered/manifests/v1", image.Digest)
-	b.pushGarbage(t, c)
-	c.Close()
-	served.Close()
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
+	fillLongAgo(t, b.dir, func(c *process.Client) {
+		b.ledger = process.NewLedger(c)
+		b.sample = c.PushSample(t)
+		b.ledger.HoldSample(b.sample)
+		image := c.PushImage(t, "team/layered", []string{"v1"}, process.RandomBlob(5, 100), layer(t))
+		b.ledger.Hold("/v2/team/layered/manifests/v1", image.Digest)
+		b.pushGarbage(t, c)
+	})
 	// What an interrupted push or start leaves.
 	stray := filepath.Join("blobs", "sha256", "ab", "ab"+strings.Repeat("0", 62))
 	b.files = append(b.files, stray)
@@ -64,6 +50,7 @@ func newBase(t *testing.T) *base {
 			t.Fatal(err)
 		}
 	}
+	then := time.Now().Add(-longAgo)
 	for _, name := range b.files {
 		if err := os.Chtimes(filepath.Join(b.dir, name), then, then); err != nil {
 			t.Fatal(err)
