@@ -28,6 +28,7 @@ type recorder struct {
 	status  int
 	bytes   int64
 	who     *auth.Principal // nil until it is known, and where nobody asks
+	body    *requestBody    // nil when the request has none
 }
 
 func newRecorder(w http.ResponseWriter) *recorder {
@@ -42,6 +43,11 @@ func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 func (r *recorder) WriteHeader(status int) {
 	if r.status == 0 {
 		r.status = status
+		if status >= http.StatusBadRequest && r.body != nil && r.body.large && !r.body.ended {
+			// Or net/http would read of the body before it sends the answer.
+			r.body.lingers = r.control.EnableFullDuplex() == nil
+			r.Header().Set(headerConnection, "close") // what is left of the body must not be taken for a request
+		}
 	}
 	r.ResponseWriter.WriteHeader(status)
 }
@@ -87,20 +93,41 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 type requestBody struct {
 	io.ReadCloser
 	control *http.ResponseController
-	left    int // bytes until the deadline is moved
+	left    int  // bytes until the deadline is moved
+	large   bool // net/http closes the connection rather than read what is left of it
+	began   bool
 	ended   bool
+	lingers bool // the request was refused before its body had ended
+}
+
+// largeBody is what net/http reads of a body that its handler left, in bytes.
+const largeBody = 256 << 10
+
+// lingerTime is how long a refused request may go on to send a large body. A connection that is closed while its client sends is
+// reset, and the answer may be lost with it: the client takes that for an accident and tries again.
+const lingerTime = 5 * time.Second
+
+// linger sends the answer and reads on. A client that waits to be told to send the body gets no answer later.
+func (b *requestBody) linger(expect string) {
+	if !b.lingers || expect != "" && !b.began || b.control.Flush() != nil {
+		return
+	}
+	_ = b.control.SetReadDeadline(time.Now().Add(lingerTime))
+	_, err := io.Copy(io.Discard, b.ReadCloser)
+	b.ended = err == nil
 }
 
 // drainTime is how long net/http may wait for what a handler left unread.
 const drainTime = time.Second
 
 // limitBody puts a requestBody in place of the request's body. finish is called after the handler.
-func limitBody(w http.ResponseWriter, r *http.Request) (finish func()) {
+func limitBody(w *recorder, r *http.Request) (finish func()) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return func() {}
 	}
-	body := &requestBody{ReadCloser: r.Body, control: http.NewResponseController(w)}
-	r.Body = body
+	body := &requestBody{ReadCloser: r.Body, control: w.control, large: r.ContentLength < 0 || r.ContentLength > largeBody}
+	expect := r.Header.Get("Expect")
+	r.Body, w.body = body, body
 	// Also when nobody reads it: net/http drains a body before it sends a large answer.
 	first := progressTime
 	if r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodDelete {
@@ -108,6 +135,7 @@ func limitBody(w http.ResponseWriter, r *http.Request) (finish func()) {
 	}
 	_ = body.control.SetReadDeadline(time.Now().Add(first))
 	return func() {
+		body.linger(expect)
 		if !body.ended {
 			_ = body.control.SetReadDeadline(time.Now().Add(drainTime))
 		}
@@ -115,6 +143,7 @@ func limitBody(w http.ResponseWriter, r *http.Request) (finish func()) {
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.began = true
 	if b.left <= 0 && !b.ended {
 		_ = b.control.SetReadDeadline(time.Now().Add(progressTime))
 		b.left = progressBytes

@@ -366,6 +366,30 @@ func TestRawRequests(t *testing.T) {
 	r.want(200, "", "GET", "/v2/a/manifests/1", nil)
 }
 
+// TestRefusedWhileSending: a client that is refused while it sends reads the answer, however late it looks for it.
+func TestRefusedWhileSending(t *testing.T) {
+	r := newRegistry(t)
+	const size = 64 << 20 // more than the buffers of the connection take
+	for _, head := range []string{fmt.Sprint("Content-Length: ", size), "Transfer-Encoding: chunked"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "PATCH /v2/a/blobs/uploads/unknown HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n", head)
+		if strings.HasPrefix(head, "T") {
+			fmt.Fprintf(conn, "%x\r\n", size)
+		}
+		if n, err := conn.Write(make([]byte, size)); err != nil {
+			t.Errorf("%s: cut after %d bytes: %v", head, n, err)
+		}
+		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || a.StatusCode != http.StatusNotFound || !a.Close {
+			t.Errorf("%s: answered with %v, %v", head, a, err)
+		}
+	}
+}
+
 // TestBodyThatNeverComes: a request whose body is announced and not sent is answered or cut soon, whoever reads it.
 func TestBodyThatNeverComes(t *testing.T) {
 	r := newRegistry(t)

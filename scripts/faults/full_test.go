@@ -23,6 +23,8 @@ const (
 	volumeSize = 96 << 20
 	// pushesNeed is what the server keeps free for itself.
 	pushesNeed = 32 << 20
+	// reserveSize is what it sets aside.
+	reserveSize = 8 << 20
 )
 
 // A volume is a file system that can be filled.
@@ -149,7 +151,7 @@ func newFullDisk(t *testing.T, rng *rand.Rand, l level) *fullDisk {
 	f.c = process.NewClient(f.s.URL)
 	process.Poll(t, 10*time.Second, "the reserve", func() bool {
 		info, err := os.Stat(filepath.Join(f.dir, "reserve"))
-		return err == nil && info.Size() == 8<<20
+		return err == nil && info.Size() == reserveSize
 	})
 	return f
 }
@@ -171,6 +173,9 @@ func (f *fullDisk) pushes(t *testing.T) (refused int) {
 	}
 	if err := u.Finish(t, under.Raw[2<<20:]); err != nil && !strings.Contains(err.Error(), "status 403") {
 		t.Errorf("the upload under which the disk got full: %v", err)
+	}
+	if answer := f.do(t, "DELETE", u.Location, nil); answer.Status != http.StatusNoContent && answer.Status != http.StatusNotFound { // the full disk may have ended it
+		t.Errorf("the upload is not cancelled: status %d\n%s", answer.Status, answer.Body)
 	}
 	for range 12 {
 		blob := process.Blob(f.random(1 + f.rng.IntN(1<<(4+f.rng.IntN(18)))))
