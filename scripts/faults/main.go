@@ -42,6 +42,8 @@ var rows = []row{
 	{id: "T-7", pkg: "./scripts/faults", run: "^TestStepErrors$", quick: 32, full: 10_000, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-4", pkg: "./scripts/faults", run: "^TestTags$", quick: 200, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 6000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-1b", pkg: "./scripts/faults", run: "^TestCrashPoints$", quick: 32, full: 10_000, tags: "faults", limit: 30 * time.Minute},
+	{id: "T-7", pkg: "./scripts/faults", run: "^TestStepErrors$", quick: 24, full: 10_000, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-7b", pkg: "./scripts/faults", run: "^TestDatabaseErrors$", quick: 1, full: 15, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-7c", pkg: "./scripts/faults", run: "^TestDescriptors$", quick: 2, full: 20, tags: "faults", limit: 10 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
