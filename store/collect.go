@@ -509,9 +509,13 @@ func (s *Store) SetClock(c Clock) error {
 	})
 }
 
-// CheckSentinel returns an error unless blobs/store.json is there and belongs to this store: a volume may have been
-// unmounted while the store was open.
+// CheckSentinel returns an error unless blobs/store.json is there and belongs to this store, and everything is where it
+// was when the store was opened: a volume may have been unmounted since, which open directories do not show.
 func (s *Store) CheckSentinel() error {
+	s.checkPlace()
+	if failed := s.w.failed.Load(); failed != nil {
+		return *failed
+	}
 	b, err := fs.ReadFile(s.blobs.Root().FS(), fileSentinel)
 	if err != nil {
 		return fmt.Errorf("the sentinel is missing, is a volume not mounted? %w", err)

@@ -15,6 +15,7 @@ import (
 	"cubby/store/durable"
 
 	"github.com/opencontainers/go-digest"
+	"modernc.org/sqlite"
 )
 
 // found tells what a data directory holds.
@@ -83,7 +84,7 @@ func inspect(o Options) (found, error) {
 		}
 	}
 	if f.sentinel, err = readSentinel(filepath.Join(o.Dir, dirBlobs, fileSentinel)); err != nil {
-		return f, err
+		return f, explainAccess(filepath.Join(o.Dir, dirBlobs), err)
 	}
 	blobs, _ := os.ReadDir(filepath.Join(o.Dir, dirBlobs))
 	for _, e := range blobs {
@@ -149,6 +150,34 @@ func (s *Store) openFiles(o Options) (err error) {
 	}
 	s.blobs, err = durable.Open(filepath.Join(o.Dir, dirBlobs), o.hook)
 	return err
+}
+
+// openDatabase opens the database. Its log and its index need some room too, for which it gives up the reserve.
+func (s *Store) openDatabase(ctx context.Context, create bool) (err error) {
+	path := filepath.Join(s.dir, fileDB)
+	s.db, err = openDatabase(ctx, path, create, s.readOnly)
+	if err != nil && durable.IsFull(s.probe()) && s.giveReserve() {
+		s.db, err = openDatabase(ctx, path, create, s.readOnly)
+	}
+	if err == nil {
+		s.file, err = os.Stat(path)
+	}
+	return err
+}
+
+// explainOpen tells what the directory lacks where SQLite could say only that something failed.
+func (s *Store) explainOpen(err error) error {
+	if _, ok := errors.AsType[*sqlite.Error](err); !ok {
+		return err
+	}
+	switch probe := s.probeIn("."); {
+	case probe == nil:
+		return err
+	case durable.IsFull(probe):
+		return fmt.Errorf("%w: %s has no room for what the database needs to be opened; make some and try again (%w)", ErrFull, s.dir, err)
+	default:
+		return explainAccess(s.dir, probe)
+	}
 }
 
 // settle compares the database with the sentinel and completes a first start. The database comes first and the
@@ -264,8 +293,9 @@ func explainAccess(dir string, err error) error {
 		dir, err, owner, info.Mode().Perm(), os.Geteuid(), os.Getegid())
 }
 
-// checkPlace makes the store read-only when its directory was moved or replaced: SQLite opens files by their path, and
-// would open somebody else's.
+// checkPlace makes the store read-only when its directory, its blobs or its database were moved or replaced: SQLite opens
+// files by their path, and would open somebody else's; and what is written to a file that has no name any more is gone
+// with the process.
 func (s *Store) checkPlace() {
 	same := func(path string, held func() (os.FileInfo, error)) bool {
 		now, err := os.Stat(path)
@@ -276,7 +306,8 @@ func (s *Store) checkPlace() {
 		return err != nil || os.SameFile(now, then)
 	}
 	blobs := func() (os.FileInfo, error) { return s.blobs.Root().Stat(".") }
-	if same(filepath.Join(s.dir, "lock"), s.lock.Stat) && same(filepath.Join(s.dir, dirBlobs), blobs) {
+	file := func() (os.FileInfo, error) { return s.file, nil }
+	if same(filepath.Join(s.dir, "lock"), s.lock.Stat) && same(filepath.Join(s.dir, dirBlobs), blobs) && same(filepath.Join(s.dir, fileDB), file) {
 		return
 	}
 	err := error(&stateError{is: ErrReadOnly, sentence: " until restart: its directory was moved or replaced"})

@@ -123,8 +123,11 @@ func (s *Store) Writable() error {
 }
 
 // probe tries whether the data directory takes writes.
-func (s *Store) probe() error {
-	name := filepath.Join(dirTemp, rand.Text())
+func (s *Store) probe() error { return s.probeIn(dirTemp) }
+
+// probeIn tries whether a directory in the data directory takes a file.
+func (s *Store) probeIn(dir string) error {
+	name := filepath.Join(dir, rand.Text())
 	f, err := s.data.Create(name)
 	if err != nil {
 		return err

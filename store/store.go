@@ -56,6 +56,7 @@ type Store struct {
 	data  *durable.Dir // the data directory
 	blobs *durable.Dir // its blobs/, which may be a mount of its own
 	db    *database
+	file  os.FileInfo // of the database's file, to notice that another has taken its place
 	w     *writer
 
 	fanOut   *fanOut // nil when read-only
@@ -94,6 +95,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	}
 	defer func() {
 		if err != nil {
+			err = s.explainOpen(err)
 			s.Close()
 		}
 	}()
@@ -119,7 +121,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := os.Setenv("SQLITE_TMPDIR", filepath.Join(o.Dir, dirTemp)); err != nil {
 		return nil, err
 	}
-	if s.db, err = openDatabase(ctx, filepath.Join(o.Dir, fileDB), !found.database, o.ReadOnly); err != nil {
+	if err := s.openDatabase(ctx, !found.database); err != nil {
 		return nil, err
 	}
 	s.w = newWriter(s.db.write, s.data, s.log, s.stamp, s.probe, s.full, s.giveReserve)
