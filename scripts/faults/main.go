@@ -39,6 +39,7 @@ var rows = []row{
 	{id: "T-1", pkg: ".", run: "^TestKill$", quick: 60, full: 1000, limit: 40 * time.Minute},
 	{id: "T-6", pkg: "./scripts/faults", run: "^TestFull$", quick: 6, full: 64, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-4", pkg: "./scripts/faults", run: "^TestTags$", quick: 200, full: 1000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-8", pkg: "./scripts/faults", run: "^TestPlace$", quick: 1, full: 1, tags: "faults", root: true, limit: 10 * time.Minute},
 	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 6000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-1b", pkg: "./scripts/faults", run: "^TestCrashPoints$", quick: 32, full: 10_000, tags: "faults", limit: 30 * time.Minute},
 	{id: "T-7", pkg: "./scripts/faults", run: "^TestStepErrors$", quick: 24, full: 10_000, tags: "faults", limit: 40 * time.Minute},
