@@ -30,8 +30,8 @@ func blobDir(dgst digest.Digest) string {
 	return dgst.Algorithm().String() + "/" + dgst.Encoded()[:2]
 }
 
-// OpenBlob opens a blob of a repository (end-2). It is there when its row and a file of the row's size are; anything
-// else is ErrBlobUnknown, so that the next push heals it. With renew, the answer "it is here" is a promise to someone
+// OpenBlob opens a blob of a repository (end-2). It is there when its row and a file of the row's size are, in which no
+// check found other bytes; anything else is ErrBlobUnknown, so that the next push heals it. With renew, the answer "it is here" is a promise to someone
 // who may push: a manifest naming the blob can be put for at least half of Lease.
 func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest, renew bool) (*Blob, error) {
 	// Before the question, so that a collection that comes between finds it.
@@ -62,7 +62,8 @@ func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest,
 	return &Blob{File: f, Digest: dgst, Size: size}, nil
 }
 
-// openBlobFile opens the file of a digest. A missing or short file is ErrBlobUnknown: it is not the blob.
+// openBlobFile opens the file of a digest. A file that is missing, short, or known to have other bytes is ErrBlobUnknown: it
+// is not the blob.
 func (s *Store) openBlobFile(dgst digest.Digest, size int64) (*os.File, error) {
 	f, err := s.blobs.Root().Open(blobPath(dgst))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -80,6 +81,11 @@ func (s *Store) openBlobFile(dgst digest.Digest, size int64) (*os.File, error) {
 	if info.Size() != size {
 		f.Close()
 		s.log.Error("blob file has the wrong size; pushing the blob again heals it", "digest", dgst, "bytes", info.Size(), "want", size)
+		return nil, ErrBlobUnknown
+	}
+	if s.rotten.is(dgst, info) {
+		f.Close()
+		s.log.Error("blob file has other bytes than its digest says, as a check found; pushing the blob again heals it", "digest", dgst)
 		return nil, ErrBlobUnknown
 	}
 	return f, nil

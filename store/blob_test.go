@@ -119,7 +119,8 @@ func TestSyncOfDirectoryIsNotRepeated(t *testing.T) {
 	mustPush(t, s, "a", "content")
 }
 
-// TestDamageHeals: a missing or short file is answered like an absent blob, and the next push puts it right.
+// TestDamageHeals: a missing or short file, and one that a check found to have other bytes, is answered like an absent blob,
+// and the next push puts it right.
 func TestDamageHeals(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -143,16 +144,17 @@ func TestDamageHeals(t *testing.T) {
 			if err != nil || len(report.Problems) != 1 {
 				t.Errorf("check: %+v, %v", report.Problems, err)
 			}
-			if !tt.deep {
-				if _, err := read(t, s, "a", dgst); !errors.Is(err, ErrBlobUnknown) {
-					t.Errorf("read: %v", err)
-				}
-				if err := s.MountBlob(t.Context(), name("a"), name("b"), dgst); !errors.Is(err, ErrBlobUnknown) {
-					t.Errorf("mount: %v", err)
-				}
-				if err := put(t, s, "a", imageOf(dgst), "2"); !errors.Is(err, ErrManifestBlobUnknown) {
-					t.Errorf("put manifest: %v", err)
-				}
+			if _, err := read(t, s, "a", dgst); !errors.Is(err, ErrBlobUnknown) {
+				t.Errorf("read: %v", err)
+			}
+			if present, err := s.Present(t.Context(), name("a"), []digest.Digest{dgst}); len(present) > 0 || err != nil {
+				t.Errorf("present: %v, %v", present, err)
+			}
+			if err := s.MountBlob(t.Context(), name("a"), name("b"), dgst); !errors.Is(err, ErrBlobUnknown) {
+				t.Errorf("mount: %v", err)
+			}
+			if err := put(t, s, "a", imageOf(dgst), "2"); !errors.Is(err, ErrManifestBlobUnknown) {
+				t.Errorf("put manifest: %v", err)
 			}
 			mustPush(t, s, "a", "content")
 			if got, err := read(t, s, "a", dgst); err != nil || string(got) != "content" {

@@ -41,7 +41,7 @@ func (r *CheckReport) add(invariant, format string, args ...any) {
 }
 
 // Check verifies the invariants I2, I3, I5 and I6 and the database itself, beside a working store. With deep it reads
-// every blob and compares its digest. progress is told how many of all bytes are done; it may be nil.
+// every blob and compares its digest; what has other bytes is answered as absent from then on. progress is told how many of all bytes are done; it may be nil.
 func (s *Store) Check(ctx context.Context, deep bool, progress func(done, total int64)) (CheckReport, error) {
 	report := CheckReport{Deep: deep, Problems: []Problem{}}
 	if err := s.db.queryRow(ctx, `SELECT (SELECT count(*) FROM blobs), (SELECT COALESCE(sum(size), 0) FROM blobs),
@@ -296,7 +296,9 @@ func (s *Store) examine(ctx context.Context, b storedBlob, deep bool) (string, e
 		}
 		return "I5 cannot be read: " + err.Error(), nil
 	}
-	if digest.NewDigest(b.dgst.Algorithm(), h) != b.dgst {
+	bad := digest.NewDigest(b.dgst.Algorithm(), h) != b.dgst
+	s.rotten.note(b.dgst, info, bad)
+	if bad {
 		return "I5 has other bytes than its digest says", nil
 	}
 	return "", nil

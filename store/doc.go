@@ -33,7 +33,8 @@
 // that no row came back (unlinkBlob). So the same digest can be pushed meanwhile.
 //
 // Recovery: Open empties tmp and removes uploads that no session claims. Nothing else ever needs repair. A blob whose
-// file is missing or short is answered as absent, and the next push of its digest puts it right.
+// file is missing, short, or was found by Check to have other bytes, is answered as absent, and the next push of its digest
+// puts it right.
 //
 // # Locks
 //
@@ -57,7 +58,7 @@
 //
 // # Limitations
 //
-// The modification of files below blobs/ by anyone else is found by Check only. Network file systems are refused on
-// Linux, and not recognised elsewhere. Upload sessions are saved a second after they fall idle: a crash before that
-// loses them, and their clients begin again.
+// The modification of files below blobs/ by anyone else is found by Check only, and what it found is forgotten at a
+// restart. Network file systems are refused on Linux, and not recognised elsewhere. Upload sessions are saved a second
+// after they fall idle: a crash before that loses them, and their clients begin again.
 package store

@@ -44,7 +44,7 @@ func (s *Store) Present(ctx context.Context, name oci.Name, blobs []digest.Diges
 	all := make(map[digest.Digest]PresentBlob)
 	for _, b := range rows {
 		b.file, err = s.blobs.Root().Stat(blobPath(b.Digest))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && b.file.Size() != b.Size {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && (b.file.Size() != b.Size || s.rotten.is(b.Digest, b.file)) {
 			continue // OpenBlob tells the log when somebody wants it
 		}
 		if err != nil {

@@ -64,6 +64,7 @@ type Store struct {
 	uploads  uploads
 	pins     pins
 	promises promises
+	rotten   rotten
 	// clockFloor is the latest time that was observed, in unix seconds. Nothing is stamped earlier: while the clock is
 	// wrong and behind, keep times and leases would begin in the past, and end when it is put right.
 	clockFloor atomic.Int64

@@ -21,7 +21,8 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Verify that everything stored is whole",
 		Long: `Verify that every blob has its file, every tag is complete, counts are right, and the database is sound.
-With --deep also read every blob and compare its digest. Nothing is changed.
+With --deep also read every blob and compare its digest. Nothing is changed; but a running server answers a blob that has
+other bytes as absent from then on, until it is pushed again or the server restarts.
 ` + whereHelp + `
 Exit codes: 0 all is well, 1 problems were found or the check failed, 2 wrong usage, 3 refused.`,
 		Args: cobra.NoArgs,
@@ -37,7 +38,7 @@ Exit codes: 0 all is well, 1 problems were found or the check failed, 2 wrong us
 				return nil
 			})
 			if err == nil && problems > 0 {
-				return fmt.Errorf("%d problems found; a blob is mended by deleting it (DELETE /v2/REPO/blobs/DIGEST) and pushing it again, a database from a backup", problems)
+				return fmt.Errorf("%d problems found; a blob is mended by pushing it again, a database from a backup", problems)
 			}
 			return err
 		},
