@@ -64,7 +64,7 @@ func TestKill(t *testing.T) {
 	var s *process.Server
 	for kill := range kills {
 		if kill%5 > 0 {
-			killUnderLoad(t, s, workload, time.Duration(5+rng.IntN(396))*time.Millisecond)
+			workload.Interrupt(t, s, time.Duration(5+rng.IntN(396))*time.Millisecond, func(end *process.End) { end.Kill(s) })
 		} else { // while it starts; the first of all falls into the making of the store
 			if s != nil {
 				s.Kill()
@@ -92,23 +92,6 @@ func TestKill(t *testing.T) {
 		figures.Count("lost", len(allLost)), figures.Count("corrupt", len(allCorrupt)),
 		figures.Time("until ready, median", ready[len(ready)/2]), figures.Time("at most", ready[len(ready)-1]),
 	}}.Report(t)
-}
-
-func killUnderLoad(t *testing.T, s *process.Server, workload *process.Workload, after time.Duration) {
-	t.Helper()
-	var killed atomic.Bool
-	done := make(chan error, 1)
-	go func() { done <- workload.Run(s.URL, &killed) }()
-	select {
-	case err := <-done:
-		t.Fatalf("before the kill: %v", err)
-	case <-time.After(after):
-	}
-	killed.Store(true)
-	s.Kill()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 }
 
 func problems(t *testing.T, dir string) []string {

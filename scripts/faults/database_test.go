@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,15 +52,14 @@ func testOpenedByOthers(t *testing.T, size int, seed uint64) []figures.Figure {
 	var lost []string
 	s := process.Program(t).Start(t, dir)
 	for kill := range size {
-		var killed atomic.Bool
+		var end process.End
 		done := make(chan error, 1)
-		go func() { done <- workload.Run(s.URL, &killed) }()
+		go func() { done <- workload.Run(s.URL, &end) }()
 		for range opensPerKill {
 			readDatabase(t, dir)
 			opens++
 		}
-		killed.Store(true)
-		s.Kill()
+		end.Kill(s)
 		if err := <-done; err != nil {
 			t.Fatalf("kill %d: %v", kill+1, err)
 		}
@@ -142,17 +140,17 @@ func testStuckReaders(t *testing.T, _ int, seed uint64) []figures.Figure {
 	for i := range readers {
 		readers[i] = startStuckReader(t, s.URL, paths[i%len(paths)])
 	}
-	var killed atomic.Bool
+	var end process.End
 	done := make(chan error, 1)
 	workload := process.NewWorkload(seed)
-	go func() { done <- workload.Run(s.URL, &killed) }()
+	go func() { done <- workload.Run(s.URL, &end) }()
 	largest := int64(0)
-	end := time.Now().Add(stuckTime)
+	until := time.Now().Add(stuckTime)
 	process.Poll(t, 2*stuckTime, "the end of writing", func() bool {
 		if info, err := os.Stat(filepath.Join(dir, "cubby.db-wal")); err == nil {
 			largest = max(largest, info.Size())
 		}
-		return time.Now().After(end)
+		return time.Now().After(until)
 	})
 	if largest == 0 || largest > walMax {
 		t.Errorf("the log of the database was %d bytes, want at most %d", largest, walMax)
@@ -165,8 +163,7 @@ func testStuckReaders(t *testing.T, _ int, seed uint64) []figures.Figure {
 		}
 		whole++
 	}
-	killed.Store(true)
-	s.Kill()
+	end.Kill(s)
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -37,6 +37,7 @@ type row struct {
 // quick form are what the gate has time for.
 var rows = []row{
 	{id: "T-1", pkg: ".", run: "^TestKill$", quick: 60, full: 1000, limit: 40 * time.Minute},
+	{id: "T-2", pkg: "./scripts/faults", run: "^TestPowerCut$", quick: 24, full: 240, tags: "faults", root: true, limit: 30 * time.Minute},
 	{id: "T-6", pkg: "./scripts/faults", run: "^TestFull$", quick: 6, full: 64, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-4", pkg: "./scripts/faults", run: "^TestTags$", quick: 200, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-8", pkg: "./scripts/faults", run: "^TestPlace$", quick: 1, full: 1, tags: "faults", root: true, limit: 10 * time.Minute},

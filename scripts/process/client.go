@@ -2,11 +2,15 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,6 +24,14 @@ type Client struct {
 // NewClient returns a client with connections of its own, so that one that a killed server left is never used again.
 func NewClient(url string) *Client {
 	return &Client{URL: url, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}, Timeout: time.Minute}}
+}
+
+// NewAdminClient returns a client of the admin socket of the server that owns a directory.
+func NewAdminClient(dir string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "cubby.sock"))
+	}
+	return &Client{URL: "http://cubby", HTTP: &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: time.Minute}}
 }
 
 // Close drops the connections that are not in use.
@@ -119,6 +131,15 @@ func (c *Client) WantContent(t *testing.T, name, ref string, want Content) {
 func (c *Client) StartUpload(t *testing.T, name string) string {
 	t.Helper()
 	return c.Want(t, http.StatusAccepted, http.MethodPost, "/v2/"+name+"/blobs/uploads/", []byte{}).Header.Get("Location")
+}
+
+// WithDigest adds the digest of a blob to the location of its upload session, which may have a query (end-6).
+func WithDigest(location, dgst string) string {
+	separator := "?"
+	if strings.Contains(location, "?") {
+		separator = "&"
+	}
+	return location + separator + "digest=" + dgst
 }
 
 // Received returns how many bytes an upload session says it has.

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
+	"time"
 )
 
 // Sizes of a workload. Workers share content, so that the same digests are pushed and deleted through several
@@ -39,6 +42,7 @@ type worker struct {
 	rng   *rand.Rand
 	names [2]string // its repositories
 	c     *Client
+	end   *End
 
 	own      []Content          // blobs that only it pushes
 	byDigest map[string]Content // and all that are shared
@@ -111,20 +115,62 @@ func (w *Workload) Acked() (n int) {
 	return n
 }
 
-// Run lets every worker write to the server until it is gone. killed must be set before it is killed: a worker whose
-// connection fails earlier, or that gets an answer it cannot have, is an error.
-func (w *Workload) Run(url string, killed *atomic.Bool) error {
+// An End is how far the end of a workload's server is.
+type End struct{ stage atomic.Int32 }
+
+const (
+	ending  = 1 + iota // what is sent may fail
+	cutting            // what was sent may be answered though it is lost
+	cut                // what is sent from now on must not be acknowledged unless it holds
+)
+
+// Kill kills the server. Every acknowledgement counts, however late it comes.
+func (e *End) Kill(s *Server) {
+	e.stage.Store(ending)
+	s.Kill()
+}
+
+// Cut cuts the power of the server's disk. Where the cut is a shutdown of the file system, Linux lets an fsync that is on
+// its way succeed although its transaction is lost. A power cut leaves nobody to hear of that: whatever is acknowledged
+// during the cut is as if it was not. What is sent after it counts.
+func (e *End) Cut(power func() error) error {
+	e.stage.Store(cutting)
+	defer e.stage.Store(cut)
+	return power()
+}
+
+// Interrupt lets every worker write to the server for some time, calls end, which must end the server, and fails the
+// test when before that a connection fails, or an answer comes that cannot be.
+func (w *Workload) Interrupt(t *testing.T, s *Server, after time.Duration, end func(*End)) {
+	t.Helper()
+	var e End
+	done := make(chan error, 1)
+	go func() { done <- w.Run(s.URL, &e) }()
+	select {
+	case err := <-done:
+		t.Fatalf("before the end: %v", err)
+	case <-time.After(after):
+	}
+	end(&e)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Run lets every worker write to the server until it is gone. A worker whose connection fails before the end began, or
+// whose request is refused, is an error; later it does not know what came of the request.
+func (w *Workload) Run(url string, end *End) error {
 	errs := make([]error, len(w.workers))
 	var running sync.WaitGroup
 	for i, one := range w.workers {
 		running.Go(func() {
-			one.c = NewClient(url)
+			one.c, one.end = NewClient(url), end
 			defer one.c.Close()
 			err := error(nil)
 			for err == nil {
 				err = one.step()
 			}
-			if _, wrong := err.(*answerError); wrong || !killed.Load() {
+			if wrong, ok := err.(*answerError); ok && wrong.got.Status < http.StatusBadRequest || end.stage.Load() < ending {
 				errs[i] = fmt.Errorf("worker %d: %w", i, err)
 			}
 		})
@@ -149,6 +195,9 @@ func (e *answerError) Error() string {
 	return fmt.Sprintf("%s: status %d, want %d: %s", e.what, e.got.Status, e.want, e.got.Body)
 }
 
+// errInDoubt ends a worker whose write was acknowledged during a power cut.
+var errInDoubt = errors.New("acknowledged during a power cut")
+
 // do sends a request that changes nothing that is remembered, or is refused.
 func (k *worker) do(want int, method, path string, body []byte, headers ...string) (Answer, error) {
 	answer, err := k.c.Do(method, path, body, headers...)
@@ -161,8 +210,12 @@ func (k *worker) do(want int, method, path string, body []byte, headers ...strin
 // commit sends a write that makes next of the state. Until it is answered, either may hold.
 func (k *worker) commit(next state, want int, method, path string, body []byte, headers ...string) error {
 	k.pending = &next
+	sent := k.end.stage.Load()
 	if _, err := k.do(want, method, path, body, headers...); err != nil {
 		return err
+	}
+	if sent < cut && k.end.stage.Load() >= cutting {
+		return errInDoubt
 	}
 	k.held, k.pending = next, nil
 	k.acked++
