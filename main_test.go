@@ -527,16 +527,12 @@ func testDamage(t *testing.T) {
 	process.NewClient(s.URL).PushSample(t)
 	s.Stop(t)
 	short, other := process.RandomBlob(1, 1000), process.RandomBlob(4, 5000)
-	file := func(c process.Content) string {
-		encoded := strings.TrimPrefix(c.Digest, "sha256:")
-		return filepath.Join(dir, "blobs", "sha256", encoded[:2], encoded)
-	}
-	if err := os.WriteFile(file(other), make([]byte, 5000), 0o600); err != nil {
+	if err := os.WriteFile(other.File(dir), make([]byte, 5000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cubby(t, "check", "--data", dir).Want(t, 0)
 	cubby(t, "check", "--deep", "--data", dir).Want(t, cli.ExitFailed, "content: blob ", other.Digest)
-	if err := os.Truncate(file(short), 999); err != nil {
+	if err := os.Truncate(short.File(dir), 999); err != nil {
 		t.Fatal(err)
 	}
 	cubby(t, "check", "--data", dir).Want(t, cli.ExitFailed, "file: blob "+short.Digest)

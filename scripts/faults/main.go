@@ -46,6 +46,7 @@ var rows = []row{
 	{id: "T-7", pkg: "./scripts/faults", run: "^TestStepErrors$", quick: 24, full: 10_000, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-7b", pkg: "./scripts/faults", run: "^TestDatabaseErrors$", quick: 1, full: 15, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-7c", pkg: "./scripts/faults", run: "^TestDescriptors$", quick: 2, full: 20, tags: "faults", limit: 10 * time.Minute},
+	{id: "T-9", pkg: "./scripts/faults", run: "^TestBitRot$", quick: 60, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
 	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
 	{id: "T-17", pkg: "./scripts/faults", run: "^TestDatabase$", quick: 2, full: 50, tags: "faults", limit: 20 * time.Minute},

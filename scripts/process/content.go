@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math/rand/v2"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -32,6 +34,12 @@ func Digest(b []byte) string {
 
 // Blob returns raw as a blob.
 func Blob(raw []byte) Content { return Content{Digest: Digest(raw), Raw: raw} }
+
+// File returns where the store in a directory keeps the bytes of a blob.
+func (c Content) File(dir string) string {
+	encoded := strings.TrimPrefix(c.Digest, "sha256:")
+	return filepath.Join(dir, "blobs", "sha256", encoded[:2], encoded)
+}
 
 // RandomBlob returns a blob of random content, the same for the same seed and size.
 func RandomBlob(seed byte, size int) Content {
