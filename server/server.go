@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"cubby/server/auth"
@@ -329,21 +327,10 @@ const streamsMax = 32
 // HTTP returns an http.Server with the limits that protect it: time and size of headers, and idle connections. Bodies
 // have a progress deadline instead of a timeout, because a layer may take as long as it keeps moving.
 //
-// More than connectionsMax connections are closed unanswered: each upload under way holds a buffer.
+// No more than connectionsMax connections stay open: each upload under way holds a buffer.
 func HTTP(h http.Handler, log *slog.Logger) *http.Server {
-	var open atomic.Int64
-	limit := func(c net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			if open.Add(1) > connectionsMax {
-				c.Close() // the state becomes StateClosed
-			}
-		case http.StateClosed, http.StateHijacked:
-			open.Add(-1)
-		}
-	}
 	return &http.Server{
-		ConnState:         limit,
+		ConnState:         (&connections{most: connectionsMax}).changed,
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,

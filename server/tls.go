@@ -44,7 +44,7 @@ func AnswerBoth(listeners []net.Listener, config *tls.Config, log *slog.Logger) 
 func answerBoth(l net.Listener, config *tls.Config, h *hint, silentMax int, patience time.Duration) net.Listener {
 	b := &bothListener{
 		Listener: l, config: config, hint: h, silentMax: silentMax, patience: patience,
-		accepted: make(chan accepted), closed: make(chan struct{}), silent: make(map[net.Conn]struct{}),
+		accepted: make(chan accepted), closed: make(chan struct{}),
 	}
 	b.working.Go(b.accept)
 	return b
@@ -68,7 +68,7 @@ type bothListener struct {
 
 	mu      sync.Mutex // guards what follows
 	stopped bool
-	silent  map[net.Conn]struct{} // connections that have not sent a byte
+	silent  waiting // connections that have not sent a byte
 }
 
 // Accept returns the next connection that has begun.
@@ -89,7 +89,7 @@ func (b *bothListener) Close() error {
 		return net.ErrClosed
 	}
 	b.stopped = true
-	for c := range b.silent {
+	for c := range b.silent.at {
 		c.Close()
 	}
 	b.mu.Unlock()
@@ -127,21 +127,25 @@ func (b *bothListener) hand(a accepted) bool {
 	}
 }
 
-// hold takes note of a silent connection, and reports whether there may be one more.
+// hold takes note of a silent connection, for which the one that was silent longest must go when there are too many. It
+// reports false after Close.
 func (b *bothListener) hold(c net.Conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stopped || len(b.silent) >= b.silentMax {
+	if b.stopped {
 		return false
 	}
-	b.silent[c] = struct{}{}
+	if len(b.silent.at) >= b.silentMax {
+		b.silent.first().Close()
+	}
+	b.silent.add(c)
 	return true
 }
 
 func (b *bothListener) release(c net.Conn) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.silent, c)
+	b.silent.remove(c)
 }
 
 // begin waits for the first byte of a connection and hands it to who can read it.

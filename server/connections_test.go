@@ -1,0 +1,95 @@
+package server
+
+import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// TestConnectionsMax: when there are too many, first those that have not asked yet go, then those that are idle, the
+// oldest first, and none that is being answered.
+func TestConnectionsMax(t *testing.T) {
+	const rest = " HTTP/1.1\r\nHost: a\r\n\r\n"
+	asked, hold := make(chan struct{}), make(chan struct{})
+	srv := HTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hold" {
+			asked <- struct{}{}
+			<-hold
+		}
+	}), slog.New(slog.DiscardHandler))
+	srv.ReadHeaderTimeout = time.Hour // so that it is not what ends the slow one
+	states := make(chan http.ConnState, 100)
+	limit := &connections{most: 3}
+	srv.ConnState = func(c net.Conn, state http.ConnState) {
+		limit.changed(c, state)
+		states <- state
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go srv.Serve(listener)
+	t.Cleanup(func() { srv.Close() })
+	open := func(send string) net.Conn {
+		t.Helper()
+		c, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_, _ = io.WriteString(c, send) // it may be closed already
+		return c
+	}
+	openAndHold := func() net.Conn {
+		t.Helper()
+		c := open("GET /hold" + rest)
+		select {
+		case <-asked:
+		case <-time.After(10 * time.Second):
+			t.Fatal("a request was not answered")
+		}
+		return c
+	}
+	openUntil := func(send string, want http.ConnState) net.Conn {
+		t.Helper()
+		c := open(send)
+		for {
+			select {
+			case got := <-states:
+				if got == want {
+					return c
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatalf("no connection became %v", want)
+			}
+		}
+	}
+	wantClosed := func(what string, c net.Conn) {
+		t.Helper()
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			if e, ok := err.(net.Error); ok && e.Timeout() {
+				t.Fatalf("%s is still open", what)
+			}
+		}
+	}
+	held := openAndHold()
+	idle := openUntil("GET /"+rest, http.StateIdle)
+	slow := openUntil("GET / HTTP/1.1\r\n", http.StateNew)
+	second := openAndHold()
+	wantClosed("a connection that has not asked", slow)
+	third := openAndHold()
+	wantClosed("an idle connection", idle)
+	wantClosed("one more than can be answered", open("GET /"+rest))
+	close(hold)
+	for _, c := range []net.Conn{held, second, third} {
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if response, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || response.StatusCode != http.StatusOK {
+			t.Errorf("a request that was being answered: %v, %v", response, err)
+		}
+	}
+}
