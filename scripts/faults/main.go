@@ -37,19 +37,19 @@ type row struct {
 // quick form are what the gate has time for.
 var rows = []row{
 	{id: "T-1", pkg: ".", run: "^TestKill$", quick: 60, full: 1000, limit: 40 * time.Minute},
-	{id: "T-2", pkg: "./scripts/faults", run: "^TestPowerCut$", quick: 24, full: 240, tags: "faults", root: true, limit: 30 * time.Minute},
-	{id: "T-6", pkg: "./scripts/faults", run: "^TestFull$", quick: 6, full: 64, tags: "faults", root: true, limit: 20 * time.Minute},
-	{id: "T-4", pkg: "./scripts/faults", run: "^TestTags$", quick: 200, full: 1000, tags: "faults", limit: 20 * time.Minute},
-	{id: "T-8", pkg: "./scripts/faults", run: "^TestPlace$", quick: 1, full: 1, tags: "faults", root: true, limit: 10 * time.Minute},
-	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 6000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-1b", pkg: "./scripts/faults", run: "^TestCrashPoints$", quick: 32, full: 10_000, tags: "faults", limit: 30 * time.Minute},
+	{id: "T-2", pkg: "./scripts/faults", run: "^TestPowerCut$", quick: 24, full: 240, tags: "faults", root: true, limit: 30 * time.Minute},
+	{id: "T-4", pkg: "./scripts/faults", run: "^TestTags$", quick: 200, full: 1000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-6", pkg: "./scripts/faults", run: "^TestFull$", quick: 6, full: 64, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-7", pkg: "./scripts/faults", run: "^TestStepErrors$", quick: 24, full: 10_000, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-7b", pkg: "./scripts/faults", run: "^TestDatabaseErrors$", quick: 1, full: 15, tags: "faults", root: true, limit: 20 * time.Minute},
 	{id: "T-7c", pkg: "./scripts/faults", run: "^TestDescriptors$", quick: 2, full: 20, tags: "faults", limit: 10 * time.Minute},
+	{id: "T-8", pkg: "./scripts/faults", run: "^TestPlace$", quick: 1, full: 1, tags: "faults", root: true, limit: 10 * time.Minute},
 	{id: "T-9", pkg: "./scripts/faults", run: "^TestBitRot$", quick: 60, full: 1000, tags: "faults", limit: 20 * time.Minute},
-	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
-	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
+	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 6000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 250, full: 3000, limit: 20 * time.Minute},
 	{id: "T-17", pkg: "./scripts/faults", run: "^TestDatabase$", quick: 2, full: 50, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
 }
 
 // A report is what scripts/faults/figures.json holds.
