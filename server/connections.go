@@ -8,36 +8,61 @@ import (
 	"sync"
 )
 
-// A waiting is connections that ask for nothing at the moment, in the order in which they stopped to.
+// A waiting is connections that ask for nothing at the moment.
 type waiting struct {
-	order list.List // of net.Conn
-	at    map[net.Conn]*list.Element
+	from map[string]*list.List // of net.Conn: by address, in the order in which they began to wait
+	at   map[net.Conn]*list.Element
 }
 
 func (w *waiting) add(c net.Conn) {
-	if w.at == nil {
-		w.at = make(map[net.Conn]*list.Element)
+	if w.from == nil {
+		w.from, w.at = make(map[string]*list.List), make(map[net.Conn]*list.Element)
 	}
-	w.at[c] = w.order.PushBack(c)
+	from := host(c)
+	if w.from[from] == nil {
+		w.from[from] = list.New()
+	}
+	w.at[c] = w.from[from].PushBack(c)
 }
 
 // remove takes a connection out, if it is in.
 func (w *waiting) remove(c net.Conn) {
-	if e := w.at[c]; e != nil {
-		w.order.Remove(e)
-		delete(w.at, c)
+	e := w.at[c]
+	if e == nil {
+		return
 	}
+	from := host(c)
+	w.from[from].Remove(e)
+	if w.from[from].Len() == 0 {
+		delete(w.from, from)
+	}
+	delete(w.at, c)
 }
 
-// first takes out the connection that has waited longest, and returns nil when there is none.
+// first takes out the connection that has waited longest of those of the address that has most, and returns nil when
+// there is none.
 func (w *waiting) first() net.Conn {
-	e := w.order.Front()
-	if e == nil {
+	var most *list.List
+	for _, of := range w.from {
+		if most == nil || of.Len() > most.Len() {
+			most = of
+		}
+	}
+	if most == nil {
 		return nil
 	}
-	c := e.Value.(net.Conn)
+	c := most.Front().Value.(net.Conn)
 	w.remove(c)
 	return c
+}
+
+// host returns the address of a client without its port.
+func host(c net.Conn) string {
+	addr := c.RemoteAddr().String()
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
 }
 
 // connections bounds how many are open: for each that is too many, one is closed that nobody would miss, or else that

@@ -93,3 +93,32 @@ func TestConnectionsMax(t *testing.T) {
 		}
 	}
 }
+
+// An addressed is a connection from an address.
+type addressed struct {
+	net.Conn
+	from string
+}
+
+func (a *addressed) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(a.from), Port: 1} }
+
+// TestWaiting: who has many connections that wait loses them first, the oldest first.
+func TestWaiting(t *testing.T) {
+	one := &addressed{from: "192.0.2.1"}
+	many := []*addressed{{from: "192.0.2.2"}, {from: "192.0.2.2"}, {from: "192.0.2.2"}, {from: "192.0.2.2"}}
+	var w waiting
+	w.add(one)
+	for _, c := range many {
+		w.add(c)
+	}
+	w.remove(many[1])
+	w.remove(many[1])
+	for i, want := range []*addressed{many[0], many[2]} {
+		if got := w.first(); got != want {
+			t.Errorf("%d: got %v, want %v", i, got, want)
+		}
+	}
+	if a, b := w.first(), w.first(); a == nil || b == nil || a == b || w.first() != nil || len(w.at)+len(w.from) != 0 {
+		t.Errorf("in the end: %v, %v, %d, %d", a, b, len(w.at), len(w.from))
+	}
+}
