@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -25,14 +26,15 @@ const (
 type recorder struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	answers *answers // of the server
 	status  int
 	bytes   int64
 	who     *auth.Principal // nil until it is known, and where nobody asks
 	body    *requestBody    // nil when the request has none
 }
 
-func newRecorder(w http.ResponseWriter) *recorder {
-	r := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
+func newRecorder(w http.ResponseWriter, all *answers) *recorder {
+	r := &recorder{ResponseWriter: w, control: http.NewResponseController(w), answers: all}
 	// That of the connection's last answer, which net/http was still to flush.
 	_ = r.control.SetWriteDeadline(time.Time{})
 	return r
@@ -57,6 +59,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 		r.status = http.StatusOK
 	}
 	_ = r.control.SetWriteDeadline(time.Now().Add(progressTime * time.Duration(1+len(p)/progressBytes)))
+	defer r.answers.begin(len(p), r.control)()
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
 	return n, err
@@ -71,6 +74,9 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	limited, ok := src.(*io.LimitedReader)
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
+	}
+	if held, ok := limited.R.(*bytes.Reader); ok {
+		defer r.answers.begin(int(held.Size()), r.control)()
 	}
 	var total int64
 	for limited.N > 0 {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,16 +60,45 @@ func conditionOf(r *http.Request) store.Condition {
 	return store.Condition{Match: etagList(r.Header.Values(headerIfMatch)), NoneMatch: etagList(r.Header.Values(headerIfNoneMatch))}
 }
 
+// largeBytes bounds what large manifests that are being put hold together.
+const largeBytes = 16 << 20
+
+// receiveManifest reads a manifest. One that is large waits until there is memory for it, which it has until release.
+func (s *Server) receiveManifest(w http.ResponseWriter, r *http.Request) (raw []byte, release func(), err error) {
+	body := http.MaxBytesReader(w, r.Body, s.maxManifest)
+	first, err := io.ReadAll(io.LimitReader(body, lightBytes))
+	if err != nil || len(first) < lightBytes {
+		return first, func() {}, err
+	}
+	size := s.maxManifest
+	if r.ContentLength >= 0 {
+		size = min(size, r.ContentLength)
+	}
+	held := min(size, largeBytes)
+	if err := s.large.Acquire(r.Context(), held); err != nil {
+		return nil, nil, err
+	}
+	release = func() { s.large.Release(held) }
+	all := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead)) // so that it does not grow by doubling
+	all.Write(first)
+	if _, err := all.ReadFrom(body); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return all.Bytes(), release, nil
+}
+
 // putManifest serves end-7a and end-7b.
 func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, rt route) error {
 	tags, err := tagsOf(r, rt.ref)
 	if err != nil {
 		return err
 	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.maxManifest))
+	raw, release, err := s.receiveManifest(w, r)
 	if err != nil {
 		return receiveError(fmt.Errorf("%w: %w", store.ErrReceive, err))
 	}
+	defer release()
 	// A cut or changed body is a wrong digest before it is a wrong manifest.
 	algorithm := digest.SHA256
 	if rt.ref.IsDigest() {

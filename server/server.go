@@ -18,6 +18,7 @@ import (
 	"cubby/store"
 
 	"github.com/julienschmidt/httprouter"
+	"golang.org/x/sync/semaphore"
 )
 
 // Header names.
@@ -78,7 +79,9 @@ type Server struct {
 
 	warnProxy sync.Once
 
-	parsing chan struct{} // holds a token for each manifest being parsed, which takes some times its size of memory
+	parsing chan struct{}       // holds a token for each manifest being parsed, which takes some times its size of memory
+	large   *semaphore.Weighted // bytes of the large manifests that are being put
+	answers answers
 }
 
 // A handler serves one endpoint. It returns an error instead of writing one.
@@ -118,7 +121,7 @@ var endpoints = map[resource]map[string]endpoint{
 func New(c Config) *Server {
 	s := &Server{
 		store: c.Store, guard: c.Guard, pages: c.Pages, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version, certs: c.Certs,
-		parsing: make(chan struct{}, 4),
+		parsing: make(chan struct{}, 4), large: semaphore.NewWeighted(largeBytes),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -167,7 +170,7 @@ func (s *Server) routes() *httprouter.Router {
 
 // ServeHTTP answers one request and logs it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	rec := newRecorder(w)
+	rec := newRecorder(w, &s.answers)
 	defer limitBody(rec, r)()
 	start := time.Now()
 	defer func() {

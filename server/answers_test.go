@@ -1,0 +1,94 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// A cutWriter notes that its deadline was set.
+type cutWriter struct {
+	http.ResponseWriter
+	cut bool
+}
+
+func (w *cutWriter) SetWriteDeadline(time.Time) error {
+	w.cut = true
+	return nil
+}
+
+// TestAnswersMax: when answers hold too much, those that have been sent for longest are cut, and no others.
+func TestAnswersMax(t *testing.T) {
+	const half = answersBytes / 2
+	for _, test := range []struct {
+		name  string
+		sizes []int
+		cut   []bool
+	}{
+		{"as much as there is", []int{half, half}, []bool{false, false}},
+		{"more", []int{half, half, lightBytes + 1}, []bool{true, false, false}},
+		{"much more", []int{half, half, answersBytes}, []bool{true, true, false}},
+		{"one that is more alone", []int{2 * answersBytes}, []bool{false}},
+		{"light ones are not counted", []int{lightBytes, answersBytes, lightBytes}, []bool{false, false, false}},
+	} {
+		var all answers
+		var ends []func()
+		writers := make([]cutWriter, len(test.sizes))
+		for i, size := range test.sizes {
+			ends = append(ends, all.begin(size, http.NewResponseController(&writers[i])))
+		}
+		for i, want := range test.cut {
+			if writers[i].cut != want {
+				t.Errorf("%s: answer %d is cut: %t, want %t", test.name, i, writers[i].cut, want)
+			}
+		}
+		for _, end := range ends {
+			end()
+		}
+		if all.bytes != 0 || len(all.sending) != 0 {
+			t.Errorf("%s: %d bytes of %d answers are left", test.name, all.bytes, len(all.sending))
+		}
+	}
+}
+
+// TestReceiveManifest: a manifest is received whole, whatever its size; a large one waits for memory, and gives it back.
+func TestReceiveManifest(t *testing.T) {
+	for _, size := range []int{0, 1, lightBytes - 1, lightBytes, lightBytes + 1, DefaultMaxManifest} {
+		for _, known := range []bool{true, false} {
+			s := &Server{maxManifest: DefaultMaxManifest, large: semaphore.NewWeighted(largeBytes)}
+			sent := bytes.Repeat([]byte("m"), size)
+			request := func(ctx context.Context) *http.Request {
+				r := httptest.NewRequestWithContext(ctx, http.MethodPut, "/", bytes.NewReader(sent))
+				if !known {
+					r.ContentLength = -1
+					r.Body = io.NopCloser(bytes.NewReader(sent))
+				}
+				return r
+			}
+			raw, release, err := s.receiveManifest(httptest.NewRecorder(), request(t.Context()))
+			if err != nil || !bytes.Equal(raw, sent) {
+				t.Fatalf("%d bytes, length known %t: got %d, %v", size, known, len(raw), err)
+			}
+			large := size >= lightBytes
+			if free := s.large.TryAcquire(largeBytes); free == large {
+				t.Errorf("%d bytes: all memory is free: %t", size, free)
+			}
+			release()
+			if large && !s.large.TryAcquire(largeBytes) {
+				t.Errorf("%d bytes: the memory is not given back", size)
+			}
+			gone, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, _, err := s.receiveManifest(httptest.NewRecorder(), request(gone)); errors.Is(err, context.Canceled) != large {
+				t.Errorf("%d bytes without memory: %v", size, err)
+			}
+		}
+	}
+}
