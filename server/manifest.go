@@ -61,7 +61,7 @@ func conditionOf(r *http.Request) store.Condition {
 }
 
 // largeBytes bounds what large manifests that are being put hold together.
-const largeBytes = 16 << 20
+const largeBytes = 32 << 20
 
 // receiveManifest reads a manifest. One that is large waits until there is memory for it, which it has until release.
 func (s *Server) receiveManifest(w http.ResponseWriter, r *http.Request) (raw []byte, release func(), err error) {
