@@ -18,9 +18,8 @@ import (
 	"cubby/scripts/process"
 )
 
-// Sizes of the store whose bits rot. Blobs come in pairs of one size, so that one can stand in another's place unseen.
+// Sizes of the store whose bits rot.
 const (
-	rotPairs  = 150
 	rotImages = 40
 	rotBatch  = 20 // damages before each check
 )
@@ -34,9 +33,10 @@ type rotting struct {
 	images []process.Content // tagged v0, v1, …
 }
 
-func newRotting(rng *rand.Rand) *rotting {
+// newRotting makes what is pushed. Blobs come in pairs of one size, so that one can stand in another's place unseen.
+func newRotting(rng *rand.Rand, pairs int) *rotting {
 	r := &rotting{rng: rng}
-	for i := range rotPairs {
+	for i := range pairs {
 		size := 1 + rng.IntN(1<<20)
 		if i%2 == 0 {
 			size = 1 + rng.IntN(1<<(1+rng.IntN(12)))
@@ -99,6 +99,12 @@ func (r *rotting) whole(t *testing.T, blob process.Content) (whole, wrong bool) 
 	return whole, answer.Status == http.StatusOK && !whole
 }
 
+func (r *rotting) isWhole(t *testing.T, blob process.Content) bool {
+	t.Helper()
+	whole, _ := r.whole(t, blob)
+	return whole
+}
+
 // damages are what happens to a file, by name. A page is 4 KiB.
 var damages = map[string]func(r *rotting, i int) []byte{
 	"bit flipped": func(r *rotting, i int) []byte {
@@ -146,7 +152,7 @@ type rotCount struct {
 // be served any more, and a push must heal it, also by a client that first asks whether the blob is there (T-9).
 func TestBitRot(t *testing.T) {
 	seed := figures.Seed(t)
-	r := newRotting(rand.New(rand.NewPCG(seed, 9)))
+	r := newRotting(rand.New(rand.NewPCG(seed, 9)), 150)
 	r.dir = process.Dir(t)
 	s := process.Program(t).Start(t, r.dir)
 	r.push(t, s.URL)
@@ -201,8 +207,7 @@ func (r *rotting) round(t *testing.T, n int, sum *rotCount) {
 		if _, wrong := r.whole(t, r.blobs[i]); wrong {
 			sum.afterCheck++
 		}
-		r.pushAsClients(t, r.blobs[i])
-		if whole, _ := r.whole(t, r.blobs[i]); whole {
+		if r.pushAsClients(t, r.blobs[i]); r.isWhole(t, r.blobs[i]) {
 			sum.healed++
 		}
 	}

@@ -197,6 +197,12 @@ type record struct {
 func (c Command) Launch(t *testing.T, dir string) *Server {
 	t.Helper()
 	c.Args = append([]string{"serve", "--addr", "127.0.0.1:0", "--data", dir}, c.Args...)
+	return c.launch(t, dir)
+}
+
+// launch starts a registry whose log is JSON on stderr.
+func (c Command) launch(t *testing.T, dir string) *Server {
+	t.Helper()
 	s := &Server{cmd: c.exec(context.Background()), dir: dir, serving: make(chan record, 1), exited: make(chan struct{})}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -231,7 +237,13 @@ func (s *Server) take(line []byte) {
 	s.log.WriteByte('\n')
 	s.mu.Unlock()
 	var r record
-	if err := json.Unmarshal(line, &r); err != nil || r.Message != "serving" {
+	if err := json.Unmarshal(line, &r); err != nil {
+		return
+	}
+	if addr, ok := strings.CutPrefix(r.Message, "listening on "); ok { // what docker-registry says
+		r.Message, r.Addr = "serving", addr
+	}
+	if r.Message != "serving" {
 		return
 	}
 	select {

@@ -139,13 +139,21 @@ func (e *End) Cut(power func() error) error {
 	return power()
 }
 
+// doubts returns whether nothing is known of a write that was sent at a stage and is acknowledged now.
+func (e *End) doubts(sent int32) bool { return sent < cut && e.stage.Load() >= cutting }
+
 // Interrupt lets every worker write to the server for some time, calls end, which must end the server, and fails the
 // test when before that a connection fails, or an answer comes that cannot be.
 func (w *Workload) Interrupt(t *testing.T, s *Server, after time.Duration, end func(*End)) {
 	t.Helper()
+	interrupt(t, w.Run, s, after, end)
+}
+
+func interrupt(t *testing.T, run func(url string, end *End) error, s *Server, after time.Duration, end func(*End)) {
+	t.Helper()
 	var e End
 	done := make(chan error, 1)
-	go func() { done <- w.Run(s.URL, &e) }()
+	go func() { done <- run(s.URL, &e) }()
 	select {
 	case err := <-done:
 		t.Fatalf("before the end: %v", err)
@@ -214,7 +222,7 @@ func (k *worker) commit(next state, want int, method, path string, body []byte, 
 	if _, err := k.do(want, method, path, body, headers...); err != nil {
 		return err
 	}
-	if sent < cut && k.end.stage.Load() >= cutting {
+	if k.end.doubts(sent) {
 		return errInDoubt
 	}
 	k.held, k.pending = next, nil
