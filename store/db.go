@@ -151,6 +151,8 @@ func (db *database) migrate(ctx context.Context, path string, readOnly bool) err
 	switch {
 	case appID != applicationID && (appID != 0 || version != 0):
 		return fmt.Errorf("%s is a database of another program; give another data directory", path)
+	case version < 0:
+		return fmt.Errorf("%s is damaged, its schema is %d; restore it from a backup", path, version)
 	case version > len(files):
 		return fmt.Errorf("%s was written by a newer cubby (schema %d, this one knows %d); run that version", path, version, len(files))
 	case version == len(files):
