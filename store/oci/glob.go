@@ -76,7 +76,13 @@ func parseGlobOf(s, rule, allowed string) (Glob, error) {
 func IsGlob(s string) bool { return strings.ContainsAny(s, "*?[{") }
 
 // Match reports whether the pattern matches the whole of a name or tag.
-func (g Glob) Match(s string) bool { return g.s != "" && doublestar.MatchUnvalidated(g.s, s) }
+func (g Glob) Match(s string) bool {
+	// doublestar forgets that a last ** may stand for nothing where a * before it does too: team*/** and team.
+	if at, ok := strings.CutSuffix(g.s, "/**"); ok && (Glob{at}).Match(s) {
+		return true
+	}
+	return g.s != "" && doublestar.MatchUnvalidated(g.s, s)
+}
 
 // String returns the pattern as it is spelled.
 func (g Glob) String() string { return g.s }

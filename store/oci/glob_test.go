@@ -16,6 +16,8 @@ func TestGlob(t *testing.T) {
 		{"*", []string{"a", "v1.2"}, []string{"a/b"}},
 		{"team/*", []string{"team/a"}, []string{"team", "team/a/b", "teams/a", "x/team/a"}},
 		{"team/**", []string{"team", "team/a", "team/a/b"}, []string{"teams", "teams/a", "x/team/a"}},
+		{"team*/**", []string{"team", "teams", "team/a", "teams/a"}, []string{"tea", "x/team"}},
+		{"a{b*,c}/**", []string{"ab", "abc", "ac", "ac/x"}, []string{"a", "ad"}},
 		{"**/cache", []string{"cache", "a/cache", "a/b/cache"}, []string{"a/caches", "mycache"}},
 		{"pr-?", []string{"pr-1"}, []string{"pr-", "pr-12"}},
 		{"v[0-9]*", []string{"v1", "v1.2"}, []string{"vx"}},
