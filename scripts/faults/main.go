@@ -52,6 +52,9 @@ var rows = []row{
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 250, full: 2000, limit: 20 * time.Minute},
 	{id: "T-17", pkg: "./scripts/faults", run: "^TestDatabase$", quick: 2, full: 15, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
+	{id: "T-10", pkg: "./scripts/faults", run: "^TestFuzz$", quick: 1, full: 12, tags: "faults", limit: 40 * time.Minute},
+	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 6000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
 }
 
 // A report is what scripts/faults/figures.json holds.
