@@ -11,7 +11,7 @@ const (
 	// lightBytes is what an answer or a manifest may hold of memory without being counted.
 	lightBytes = 64 << 10
 	// answersBytes bounds what answers hold together that are made in memory: large manifests, lists and pages.
-	answersBytes = 32 << 20
+	answersBytes = 16 << 20
 )
 
 // answers are those made in memory that are being sent. When they hold too much, the one that has been sent for longest
