@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -138,7 +136,10 @@ func testStuckReaders(t *testing.T, _ int, seed uint64) []figures.Figure {
 	paths := pushLarge(t, process.NewClient(s.URL), 5000)
 	readers := make([]*stuckReader, stuckReaders)
 	for i := range readers {
-		readers[i] = startStuckReader(t, s.URL, paths[i%len(paths)])
+		var err error
+		if readers[i], err = startStuckReader(t.Context(), s.URL, paths[i%len(paths)]); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var end process.End
 	done := make(chan error, 1)
@@ -187,45 +188,6 @@ func pushLarge(t *testing.T, c *process.Client, tags int) []string {
 		c.PushManifest(t, "team/large", image, some...)
 	}
 	return []string{"/v2/team/large/blobs/" + layer.Digest, "/v2/team/large/tags/list"}
-}
-
-// A stuckReader has read the beginning of an answer and no more.
-type stuckReader struct {
-	path     string
-	response *http.Response
-}
-
-// startStuckReader asks for something through a connection that takes little before it is read.
-func startStuckReader(t *testing.T, url, path string) *stuckReader {
-	t.Helper()
-	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		if told := raw.Control(func(fd uintptr) {
-			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096)
-		}); told != nil {
-			return told
-		}
-		return err
-	}}
-	transport := &http.Transport{DialContext: dialer.DialContext, ReadBufferSize: 512}
-	t.Cleanup(transport.CloseIdleConnections)
-	response, err := transport.RoundTrip(must(http.NewRequestWithContext(t.Context(), http.MethodGet, url+path, nil)))
-	if err != nil || response.StatusCode != http.StatusOK {
-		t.Fatalf("GET %s: %v, %v", path, response, err)
-	}
-	t.Cleanup(func() { response.Body.Close() })
-	return &stuckReader{path, response}
-}
-
-// finish reads the rest.
-func (r *stuckReader) finish() error {
-	n, err := io.Copy(io.Discard, r.response.Body)
-	if err == nil && n != r.response.ContentLength {
-		err = fmt.Errorf("%d bytes of %d", n, r.response.ContentLength)
-	}
-	if err != nil {
-		return fmt.Errorf("GET %s, slowly: %w", r.path, err)
-	}
-	return nil
 }
 
 func must[T any](v T, err error) T {

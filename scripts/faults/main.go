@@ -49,6 +49,7 @@ var rows = []row{
 	{id: "T-9", pkg: "./scripts/faults", run: "^TestBitRot$", quick: 60, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-9r", pkg: "./scripts/faults", run: "^TestBitRotElsewhere$", quick: 20, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 3000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-15", pkg: "./scripts/faults", run: "^TestAttacks$", quick: 2, full: 20, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 250, full: 2000, limit: 20 * time.Minute},
 	{id: "T-17", pkg: "./scripts/faults", run: "^TestDatabase$", quick: 2, full: 15, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
