@@ -48,14 +48,12 @@ var rows = []row{
 	{id: "T-8", pkg: "./scripts/faults", run: "^TestPlace$", quick: 1, full: 1, tags: "faults", root: true, limit: 10 * time.Minute},
 	{id: "T-9", pkg: "./scripts/faults", run: "^TestBitRot$", quick: 60, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-9r", pkg: "./scripts/faults", run: "^TestBitRotElsewhere$", quick: 20, full: 1000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-10", pkg: "./scripts/faults", run: "^TestFuzz$", quick: 1, full: 12, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 3000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-15", pkg: "./scripts/faults", run: "^TestAttacks$", quick: 2, full: 20, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 250, full: 2000, limit: 20 * time.Minute},
 	{id: "T-17", pkg: "./scripts/faults", run: "^TestDatabase$", quick: 2, full: 15, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-22", pkg: "./scripts/faults", run: "^TestMutants$", quick: 3, full: 40, tags: "faults", root: true, limit: 60 * time.Minute},
-	{id: "T-10", pkg: "./scripts/faults", run: "^TestFuzz$", quick: 1, full: 12, tags: "faults", limit: 40 * time.Minute},
-	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 6000, tags: "faults", limit: 20 * time.Minute},
-	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 500, full: 5000, limit: 20 * time.Minute},
 }
 
 // A report is what scripts/faults/figures.json holds.
