@@ -170,8 +170,7 @@ func (s *Store) checkManifests(ctx context.Context, report *CheckReport) error {
 		}
 		for _, m := range page {
 			last = m.id
-			dgst, err := oci.ParseDigest(m.dgst)
-			if err != nil || oci.SumDigest(dgst.Algorithm(), m.body) != dgst || int64(len(m.body)) != m.size {
+			if !isManifest(m.dgst, m.size, m.body) {
 				report.add("I5", "manifest %s@%s does not have its digest", m.repo, m.dgst)
 				continue
 			}
@@ -179,6 +178,9 @@ func (s *Store) checkManifests(ctx context.Context, report *CheckReport) error {
 			if err != nil {
 				report.add("I5", "manifest %s@%s cannot be read: %v", m.repo, m.dgst, err)
 				continue
+			}
+			if parsed.MediaType != m.mediaType {
+				report.add("I5", "manifest %s@%s has the media type %s, not %s", m.repo, m.dgst, m.mediaType, parsed.MediaType)
 			}
 			var n int
 			if err := s.db.queryRow(ctx, `SELECT count(*) FROM manifest_references WHERE manifest = ?`, m.id).Scan(&n); err != nil {

@@ -54,7 +54,17 @@ func (s *Store) Manifest(ctx context.Context, name oci.Name, ref oci.Reference, 
 		}
 		return Manifest{}, fmt.Errorf("%w: %s has no %s", ErrManifestUnknown, name, ref)
 	}
+	// I5: what a damaged page of the database holds is not served.
+	if err == nil && raw && !isManifest(m.Digest.String(), m.Size, m.Raw) {
+		return Manifest{}, fmt.Errorf("manifest %s@%s does not have its digest: the database is damaged, restore it from a backup", name, m.Digest)
+	}
 	return m, err
+}
+
+// isManifest reports whether bytes are those of a row. A damaged row may have any text for a digest.
+func isManifest(dgst string, size int64, raw []byte) bool {
+	parsed, err := oci.ParseDigest(dgst)
+	return err == nil && int64(len(raw)) == size && oci.SumDigest(parsed.Algorithm(), raw) == parsed
 }
 
 // Sparse says which manifests may be put although content they name is absent.

@@ -219,3 +219,34 @@ func TestPutRenewsKeepTime(t *testing.T) {
 		c.set(c.now.Add(30 * 24 * time.Hour))
 	}
 }
+
+// TestDamagedManifest: bytes that are not those of the digest are no answer, and check finds them and a changed media type.
+func TestDamagedManifest(t *testing.T) {
+	for what, damage := range map[string]string{
+		"flipped":    `UPDATE manifest_bodies SET body = CAST(replace(CAST(body AS TEXT), 'config', 'Config') AS BLOB)`,
+		"short":      `UPDATE manifest_bodies SET body = x'7b7d'`,
+		"gone":       `DELETE FROM manifest_bodies`,
+		"digest":     `UPDATE digests SET digest = 'sha256:zz' || substr(digest, 10) WHERE id = (SELECT digest FROM manifests)`,
+		"media type": `UPDATE manifests SET media_type = replace(media_type, 'manifest', 'Manifest')`,
+	} {
+		t.Run(what, func(t *testing.T) {
+			s, err := Open(t.Context(), testingOptions(t.TempDir()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			mustPut(t, s, "a", imageOf(mustPush(t, s, "a", "content")), "1")
+			if err := s.w.do(func(t *tx) error { _, err := t.exec(damage); return err }); err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Manifest(t.Context(), name("a"), oci.Reference{Tag: tag("1")}, true)
+			if what != "media type" && (err == nil || errors.Is(err, ErrManifestUnknown)) {
+				t.Errorf("read: %v", err)
+			}
+			report, err := s.Check(t.Context(), false, nil)
+			if err != nil || len(report.Problems) == 0 || report.Problems[0].Invariant != "I5" {
+				t.Errorf("check: %+v, %v", report.Problems, err)
+			}
+		})
+	}
+}
