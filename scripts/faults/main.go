@@ -47,6 +47,7 @@ var rows = []row{
 	{id: "T-7c", pkg: "./scripts/faults", run: "^TestDescriptors$", quick: 2, full: 20, tags: "faults", limit: 10 * time.Minute},
 	{id: "T-8", pkg: "./scripts/faults", run: "^TestPlace$", quick: 1, full: 1, tags: "faults", root: true, limit: 10 * time.Minute},
 	{id: "T-9", pkg: "./scripts/faults", run: "^TestBitRot$", quick: 60, full: 1000, tags: "faults", limit: 20 * time.Minute},
+	{id: "T-9d", pkg: "./scripts/faults", run: "^TestPageRot$", quick: 16, full: 300, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-9r", pkg: "./scripts/faults", run: "^TestBitRotElsewhere$", quick: 20, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-10", pkg: "./scripts/faults", run: "^TestFuzz$", quick: 1, full: 12, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 3000, tags: "faults", limit: 20 * time.Minute},
