@@ -51,7 +51,8 @@ step 'staticcheck, with tests that want tags' staticcheck -tags acme,faults ./sc
 step 'go mod tidy' empty 'run go mod tidy' go mod tidy -diff
 step 'go fix' empty 'run go fix ./...' go fix -diff -tags acme,faults ./...
 step 'tests, with the race detector' env CUBBY_GATE=1 go test -race -shuffle=on -timeout 20m ./...
-step 'faults' scripts/faults.sh --quick
+# The figures of a run that is to be shown go to a file.
+step 'faults' scripts/faults.sh --quick --out "${CUBBY_FAULTS_OUT:-/dev/null}"
 step 'certificates by ACME' scripts/acme.sh
 step 'conformance' scripts/conformance.sh
 step 'clients' scripts/clients.sh

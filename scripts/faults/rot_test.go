@@ -46,7 +46,7 @@ func newRotting(rng *rand.Rand, pairs int) *rotting {
 			for at := range raw {
 				raw[at] = byte(rng.Uint32())
 			}
-			raw = append([]byte(fmt.Sprintf("%d ", len(r.blobs)+100)), raw...) // all differ
+			raw = append(fmt.Appendf(nil, "%d ", len(r.blobs)+100), raw...) // all differ
 			r.blobs = append(r.blobs, process.Blob(raw))
 		}
 	}
