@@ -59,7 +59,7 @@ var processFaults = sync.OnceValue(func() *faults {
 		return nil
 	}
 	f := &faults{}
-	for _, field := range strings.Fields(text) {
+	for field := range strings.FieldsSeq(text) {
 		key, value, _ := strings.Cut(field, "=")
 		var err error
 		switch key {
