@@ -54,7 +54,7 @@ func main() {
 }
 
 // untilSignal returns a context that ends with the first signal to stop. The default action is back before it ends, so
-// a second signal ends the process at once, however soon it comes.
+// a second signal that comes when the port is closed ends the process at once.
 func untilSignal() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	stop := make(chan os.Signal, 1)

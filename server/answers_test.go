@@ -16,11 +16,12 @@ import (
 // A cutWriter notes that its deadline was set.
 type cutWriter struct {
 	http.ResponseWriter
-	cut bool
+	cut      bool
+	deadline time.Time
 }
 
-func (w *cutWriter) SetWriteDeadline(time.Time) error {
-	w.cut = true
+func (w *cutWriter) SetWriteDeadline(t time.Time) error {
+	w.cut, w.deadline = true, t
 	return nil
 }
 
@@ -55,6 +56,15 @@ func TestAnswersMax(t *testing.T) {
 		if all.bytes != 0 || len(all.sending) != 0 {
 			t.Errorf("%s: %d bytes of %d answers are left", test.name, all.bytes, len(all.sending))
 		}
+	}
+}
+
+// TestEmptyAnswerDeadline: who does not read answers without a body cannot hold a connection with them.
+func TestEmptyAnswerDeadline(t *testing.T) {
+	w := &cutWriter{ResponseWriter: httptest.NewRecorder()}
+	newRecorder(w, new(answers)).WriteHeader(http.StatusNoContent)
+	if in := time.Until(w.deadline); in <= 0 || in > progressTime {
+		t.Errorf("the deadline is in %v, want at most %v", in, progressTime)
 	}
 }
 

@@ -51,6 +51,8 @@ func (r *recorder) WriteHeader(status int) {
 			r.Header().Set(headerConnection, "close") // what is left of the body must not be taken for a request
 		}
 	}
+	// An answer without a body is flushed when the handler has returned; who does not read it must not hold it for ever.
+	_ = r.control.SetWriteDeadline(time.Now().Add(progressTime))
 	r.ResponseWriter.WriteHeader(status)
 }
 
@@ -100,7 +102,7 @@ type requestBody struct {
 	io.ReadCloser
 	control *http.ResponseController
 	left    int  // bytes until the deadline is moved
-	large   bool // net/http closes the connection rather than read what is left of it
+	large   bool // net/http would close the connection rather than read what is left of it; not in HTTP/2, where it ends a stream
 	began   bool
 	ended   bool
 	lingers bool // the request was refused before its body had ended
@@ -131,7 +133,7 @@ func limitBody(w *recorder, r *http.Request) (finish func()) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return func() {}
 	}
-	body := &requestBody{ReadCloser: r.Body, control: w.control, large: r.ContentLength < 0 || r.ContentLength > largeBody}
+	body := &requestBody{ReadCloser: r.Body, control: w.control, large: r.ProtoMajor == 1 && (r.ContentLength < 0 || r.ContentLength > largeBody)}
 	expect := r.Header.Get("Expect")
 	r.Body, w.body = body, body
 	// Also when nobody reads it: net/http drains a body before it sends a large answer.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"syscall"
@@ -89,6 +90,39 @@ func ask(t *testing.T, c *http.Client, method, url string, body []byte) answer {
 		t.Fatalf("%s %s: read body: %v", method, url, err)
 	}
 	return answer{res, b}
+}
+
+// TestRefusedStream: an upload that is refused while it is sent costs its stream, and not the connection of all others.
+func TestRefusedStream(t *testing.T) {
+	source := selfSigned(t)
+	st, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Role: store.RoleServe, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	base := "https://" + serveBoth(t, source, New(Config{Store: st, Guard: auth.New(auth.Options{Store: st})}), slog.New(slog.DiscardHandler))
+	c := trusting(t, source.CA.PEM(), true)
+	ask(t, c, "GET", base+"/v2/", nil)
+	for range 2 {
+		body, feed := io.Pipe()
+		defer feed.Close()
+		go feed.Write(make([]byte, 1<<20)) // and nothing behind it
+		reused := false
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused = i.Reused }})
+		req, err := http.NewRequestWithContext(ctx, "PATCH", base+"/v2/a/blobs/uploads/unknown", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != http.StatusNotFound || res.ProtoMajor != 2 || !reused {
+			t.Errorf("%s %d, %v, on the same connection: %t", res.Proto, res.StatusCode, err, reused)
+		}
+	}
 }
 
 // TestBothProtocols pushes and pulls on one port over HTTP/2, HTTP/1.1 with TLS, and plain HTTP, with the CA that the

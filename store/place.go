@@ -156,7 +156,7 @@ func (s *Store) openFiles(o Options) (err error) {
 func (s *Store) openDatabase(ctx context.Context, create bool) (err error) {
 	path := filepath.Join(s.dir, fileDB)
 	s.db, err = openDatabase(ctx, path, create, s.readOnly)
-	if err != nil && durable.IsFull(s.probe()) && s.giveReserve() {
+	if err != nil && !s.readOnly && durable.IsFull(s.probe()) && s.giveReserve() {
 		s.db, err = openDatabase(ctx, path, create, s.readOnly)
 	}
 	if err == nil {
@@ -176,7 +176,7 @@ func (s *Store) explainOpen(err error) error {
 	case durable.IsFull(probe):
 		return fmt.Errorf("%w: %s has no room for what the database needs to be opened; make some and try again (%w)", ErrFull, s.dir, err)
 	default:
-		return explainAccess(s.dir, probe)
+		return fmt.Errorf("%w (%w)", explainAccess(s.dir, probe), err)
 	}
 }
 
