@@ -52,21 +52,27 @@ func mountVolume(t *testing.T, dir string) volume {
 // fill takes what is free but for some bytes, as another program would.
 func (v volume) fill(t *testing.T, leave int64) {
 	t.Helper()
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(v.dir, &fs); err != nil {
-		t.Fatal(err)
-	}
 	f, err := os.Create(v.filler)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	free := int64(fs.Bavail)*fs.Bsize - leave
-	if free <= 0 {
-		return
-	}
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, free); err != nil {
-		t.Fatal(err)
+	for {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(v.dir, &fs); err != nil {
+			t.Fatal(err)
+		}
+		free := int64(fs.Bavail)*fs.Bsize - leave
+		if free <= 0 {
+			return
+		}
+		err := syscall.Fallocate(int(f.Fd()), 0, 0, free)
+		if err == nil {
+			return
+		}
+		if err != syscall.ENOSPC { // or the server took some meanwhile
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -34,7 +34,8 @@ type row struct {
 }
 
 // rows in the order of the table. The sizes of the full form are what the table of the README is about; those of the
-// quick form are what the gate has time for.
+// quick form are what the gate has time for. Fuzzing is not in it: what it happens to find need not be of the change that
+// is to pass.
 var rows = []row{
 	{id: "T-1", pkg: ".", run: "^TestKill$", quick: 60, full: 1000, limit: 40 * time.Minute},
 	{id: "T-1b", pkg: "./scripts/faults", run: "^TestCrashPoints$", quick: 32, full: 10_000, tags: "faults", limit: 30 * time.Minute},
@@ -49,7 +50,7 @@ var rows = []row{
 	{id: "T-9", pkg: "./scripts/faults", run: "^TestBitRot$", quick: 60, full: 1000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-9d", pkg: "./scripts/faults", run: "^TestPageRot$", quick: 16, full: 300, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-9r", pkg: "./scripts/faults", run: "^TestBitRotElsewhere$", quick: 20, full: 1000, tags: "faults", limit: 20 * time.Minute},
-	{id: "T-10", pkg: "./scripts/faults", run: "^TestFuzz$", quick: 1, full: 12, tags: "faults", limit: 40 * time.Minute},
+	{id: "T-10", pkg: "./scripts/faults", run: "^TestFuzz$", full: 12, tags: "faults", limit: 40 * time.Minute},
 	{id: "T-12", pkg: "./scripts/faults", run: "^TestMalformed$", quick: 900, full: 3000, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-15", pkg: "./scripts/faults", run: "^TestAttacks$", quick: 2, full: 20, tags: "faults", limit: 20 * time.Minute},
 	{id: "T-16", pkg: "./gc", run: "^TestModel$", quick: 250, full: 2000, limit: 20 * time.Minute},
