@@ -90,6 +90,9 @@ func FuzzScan(f *testing.F) {
 
 // compareWithStandard fails when archive/tar and compress/gzip read a blob whole, and Scan did not, or saw other files.
 func compareWithStandard(t *testing.T, x *Index, blob []byte, scanned error) {
+	if scanned != nil && strings.Contains(scanned.Error(), errGzipHeader.Error()) {
+		return // the reserved flags, which compress/gzip passes over and RFC 1952, 2.3.1.2 wants refused
+	}
 	var r io.Reader = bytes.NewReader(blob)
 	switch x.Format {
 	case FormatGzip:

@@ -120,6 +120,7 @@ const (
 	gzipExtra     = 1 << 2
 	gzipName      = 1 << 3
 	gzipComment   = 1 << 4
+	gzipReserved  = 7 << 5
 )
 
 // readHeader reads the header of a member. io.EOF says that there is none.
@@ -132,7 +133,7 @@ func (z *gzipReader) readHeader() error {
 		return err // io.EOF only when there was not a byte
 	}
 	flags := b[3]
-	if b[0] != 0x1f || b[1] != 0x8b || b[2] != 8 {
+	if b[0] != 0x1f || b[1] != 0x8b || b[2] != 8 || flags&gzipReserved != 0 {
 		return errGzipHeader
 	}
 	if flags&gzipExtra != 0 {
