@@ -23,16 +23,41 @@ type answers struct {
 }
 
 type heldAnswer struct {
-	bytes   int
-	control *http.ResponseController
+	bytes    int
+	deadline *writeDeadline
 }
 
-// begin counts an answer until end is called. Its write deadline must have been set.
-func (a *answers) begin(bytes int, control *http.ResponseController) (end func()) {
+// A writeDeadline is that of an answer. Once the answer is cut, nothing moves it.
+type writeDeadline struct {
+	control *http.ResponseController
+
+	mu  sync.Mutex // guards what follows
+	cut bool
+}
+
+// move gives the client time to take what is written next. Not every connection has deadlines (tests).
+func (d *writeDeadline) move(in time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.cut {
+		_ = d.control.SetWriteDeadline(time.Now().Add(in))
+	}
+}
+
+// expire makes every Write fail, the one that waits and those that follow.
+func (d *writeDeadline) expire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cut = true
+	_ = d.control.SetWriteDeadline(time.Now())
+}
+
+// begin counts an answer until end is called.
+func (a *answers) begin(bytes int, deadline *writeDeadline) (end func()) {
 	if bytes <= lightBytes {
 		return func() {}
 	}
-	one := &heldAnswer{bytes, control}
+	one := &heldAnswer{bytes, deadline}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.bytes += bytes
@@ -40,7 +65,7 @@ func (a *answers) begin(bytes int, control *http.ResponseController) (end func()
 	for a.bytes > answersBytes && a.sending[0] != one {
 		oldest := a.sending[0]
 		a.remove(oldest)
-		_ = oldest.control.SetWriteDeadline(time.Now()) // its Write fails
+		oldest.deadline.expire()
 	}
 	return func() {
 		a.mu.Lock()

@@ -43,7 +43,7 @@ func TestAnswersMax(t *testing.T) {
 		var ends []func()
 		writers := make([]cutWriter, len(test.sizes))
 		for i, size := range test.sizes {
-			ends = append(ends, all.begin(size, http.NewResponseController(&writers[i])))
+			ends = append(ends, all.begin(size, &writeDeadline{control: http.NewResponseController(&writers[i])}))
 		}
 		for i, want := range test.cut {
 			if writers[i].cut != want {
@@ -56,6 +56,42 @@ func TestAnswersMax(t *testing.T) {
 		if all.bytes != 0 || len(all.sending) != 0 {
 			t.Errorf("%s: %d bytes of %d answers are left", test.name, all.bytes, len(all.sending))
 		}
+	}
+}
+
+// A writerFunc is a ResponseWriter that calls a function for each Write.
+type writerFunc struct {
+	cutWriter
+	write func(p []byte)
+}
+
+func (w *writerFunc) Write(p []byte) (int, error) {
+	w.write(p)
+	return len(p), nil
+}
+
+// TestAnswerStaysCut: neither a following piece nor a following Write gives an answer that was cut more time.
+func TestAnswerStaysCut(t *testing.T) {
+	var all answers
+	w := &writerFunc{cutWriter: cutWriter{ResponseWriter: httptest.NewRecorder()}}
+	rec := newRecorder(w, &all)
+	var other cutWriter
+	w.write = func([]byte) {
+		w.write = func([]byte) {}
+		all.begin(answersBytes, &writeDeadline{control: http.NewResponseController(&other)})
+	}
+	content := bytes.NewReader(make([]byte, 3*progressBytes))
+	if _, err := rec.ReadFrom(content); err != nil || content.Len() > 0 {
+		t.Fatalf("%d bytes are left: %v", content.Len(), err)
+	}
+	if in := time.Until(w.deadline); in > 0 {
+		t.Errorf("after more pieces the deadline is in %v", in)
+	}
+	if _, err := rec.Write([]byte("more")); err != nil {
+		t.Fatal(err)
+	}
+	if in := time.Until(w.deadline); in > 0 || other.cut {
+		t.Errorf("after one more Write the deadline is in %v; the other answer is cut: %t", in, other.cut)
 	}
 }
 

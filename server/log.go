@@ -25,16 +25,18 @@ const (
 // A recorder is a ResponseWriter that remembers what was sent. It keeps the way to the kernel's sendfile open.
 type recorder struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	answers *answers // of the server
-	status  int
-	bytes   int64
-	who     *auth.Principal // nil until it is known, and where nobody asks
-	body    *requestBody    // nil when the request has none
+	control  *http.ResponseController
+	deadline writeDeadline
+	answers  *answers // of the server
+	status   int
+	bytes    int64
+	who      *auth.Principal // nil until it is known, and where nobody asks
+	body     *requestBody    // nil when the request has none
 }
 
 func newRecorder(w http.ResponseWriter, all *answers) *recorder {
 	r := &recorder{ResponseWriter: w, control: http.NewResponseController(w), answers: all}
+	r.deadline.control = r.control
 	// That of the connection's last answer, which net/http was still to flush.
 	_ = r.control.SetWriteDeadline(time.Time{})
 	return r
@@ -52,7 +54,7 @@ func (r *recorder) WriteHeader(status int) {
 		}
 	}
 	// An answer without a body is flushed when the handler has returned; who does not read it must not hold it for ever.
-	_ = r.control.SetWriteDeadline(time.Now().Add(progressTime))
+	r.deadline.move(progressTime)
 	r.ResponseWriter.WriteHeader(status)
 }
 
@@ -60,8 +62,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	_ = r.control.SetWriteDeadline(time.Now().Add(progressTime * time.Duration(1+len(p)/progressBytes)))
-	defer r.answers.begin(len(p), r.control)()
+	r.deadline.move(progressTime * time.Duration(1+len(p)/progressBytes))
+	defer r.answers.begin(len(p), &r.deadline)()
 	n, err := r.ResponseWriter.Write(p)
 	r.bytes += int64(n)
 	return n, err
@@ -78,13 +80,12 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
 	}
 	if held, ok := limited.R.(*bytes.Reader); ok {
-		defer r.answers.begin(int(held.Size()), r.control)()
+		defer r.answers.begin(int(held.Size()), &r.deadline)()
 	}
 	var total int64
 	for limited.N > 0 {
 		want := min(limited.N, progressBytes)
-		// Not every connection has deadlines (tests); those that do cannot be held open by a reader that stopped.
-		_ = r.control.SetWriteDeadline(time.Now().Add(progressTime))
+		r.deadline.move(progressTime) // a reader that stopped cannot hold the connection open
 		n, err := io.Copy(r.ResponseWriter, &io.LimitedReader{R: limited.R, N: want})
 		total += n
 		r.bytes += n
