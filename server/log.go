@@ -107,6 +107,8 @@ type requestBody struct {
 	began   bool
 	ended   bool
 	lingers bool // the request was refused before its body had ended
+
+	lingering chan struct{} // of the server
 }
 
 // largeBody is what net/http reads of a body that its handler left, in bytes.
@@ -116,9 +118,21 @@ const largeBody = 256 << 10
 // reset, and the answer may be lost with it: the client takes that for an accident and tries again.
 const lingerTime = 5 * time.Second
 
+// lingerMax bounds the requests that linger at a time: each holds a connection. Others are left to net/http, which half-closes.
+const lingerMax = 64
+
 // linger sends the answer and reads on. A client that waits to be told to send the body gets no answer later.
 func (b *requestBody) linger(expect string) {
-	if !b.lingers || expect != "" && !b.began || b.control.Flush() != nil {
+	if !b.lingers || expect != "" && !b.began {
+		return
+	}
+	select {
+	case b.lingering <- struct{}{}:
+		defer func() { <-b.lingering }()
+	default:
+		return
+	}
+	if b.control.Flush() != nil {
 		return
 	}
 	_ = b.control.SetReadDeadline(time.Now().Add(lingerTime))
@@ -130,11 +144,12 @@ func (b *requestBody) linger(expect string) {
 const drainTime = time.Second
 
 // limitBody puts a requestBody in place of the request's body. finish is called after the handler.
-func limitBody(w *recorder, r *http.Request) (finish func()) {
+func limitBody(w *recorder, r *http.Request, lingering chan struct{}) (finish func()) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return func() {}
 	}
-	body := &requestBody{ReadCloser: r.Body, control: w.control, large: r.ProtoMajor == 1 && (r.ContentLength < 0 || r.ContentLength > largeBody)}
+	body := &requestBody{ReadCloser: r.Body, control: w.control, lingering: lingering}
+	body.large = r.ProtoMajor == 1 && (r.ContentLength < 0 || r.ContentLength > largeBody)
 	expect := r.Header.Get("Expect")
 	r.Body, w.body = body, body
 	// Also when nobody reads it: net/http drains a body before it sends a large answer.
@@ -145,6 +160,7 @@ func limitBody(w *recorder, r *http.Request) (finish func()) {
 	_ = body.control.SetReadDeadline(time.Now().Add(first))
 	return func() {
 		body.linger(expect)
+		r.Body = body.ReadCloser // net/http half-closes only a connection on whose request it finds its own
 		if !body.ended {
 			_ = body.control.SetReadDeadline(time.Now().Add(drainTime))
 		}

@@ -82,6 +82,8 @@ type Server struct {
 	parsing chan struct{}       // holds a token for each manifest being parsed, which takes some times its size of memory
 	large   *semaphore.Weighted // bytes of the large manifests that are being put
 	answers answers
+
+	lingering chan struct{} // holds a token for each request that was refused and whose client still sends
 }
 
 // A handler serves one endpoint. It returns an error instead of writing one.
@@ -122,6 +124,7 @@ func New(c Config) *Server {
 	s := &Server{
 		store: c.Store, guard: c.Guard, pages: c.Pages, log: c.Log, maxManifest: c.MaxManifest, sparse: c.Sparse, version: c.Version, certs: c.Certs,
 		parsing: make(chan struct{}, 4), large: semaphore.NewWeighted(largeBytes),
+		lingering: make(chan struct{}, lingerMax),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -171,7 +174,7 @@ func (s *Server) routes() *httprouter.Router {
 // ServeHTTP answers one request and logs it.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rec := newRecorder(w, &s.answers)
-	defer limitBody(rec, r)()
+	defer limitBody(rec, r, s.lingering)()
 	start := time.Now()
 	defer func() {
 		p := recover()

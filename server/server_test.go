@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -387,6 +388,36 @@ func TestRefusedWhileSending(t *testing.T) {
 		if err != nil || a.StatusCode != http.StatusNotFound || !a.Close {
 			t.Errorf("%s: answered with %v, %v", head, a, err)
 		}
+	}
+}
+
+// TestLingerMax: when as many linger as may, one more is answered and half-closed at once.
+func TestLingerMax(t *testing.T) {
+	s := New(Config{Store: newRegistry(t).store, Guard: auth.New(auth.Options{})})
+	for range lingerMax {
+		s.lingering <- struct{}{}
+	}
+	ts := httptest.NewServer(s)
+	defer ts.Close()
+	conn, err := net.Dial("tcp", ts.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetReadDeadline(time.Now().Add(lingerTime / 2)); err != nil {
+		t.Fatal(err)
+	}
+	// More than the server reads at once: a connection that is closed with bytes unread is reset.
+	fmt.Fprintf(conn, "PATCH /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", 64<<20, make([]byte, 64<<10))
+	read := bufio.NewReader(conn)
+	if a, err := http.ReadResponse(read, nil); err != nil || a.StatusCode != http.StatusNotFound || !a.Close {
+		t.Fatalf("answered with %v, %v", a, err)
+	}
+	if _, err := io.Copy(io.Discard, read); err != nil {
+		t.Errorf("after the answer: %v, want the connection's end", err)
+	}
+	if len(s.lingering) != lingerMax {
+		t.Errorf("%d linger", len(s.lingering))
 	}
 }
 
