@@ -7,7 +7,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -136,5 +138,83 @@ func TestReceiveManifest(t *testing.T) {
 				t.Errorf("%d bytes without memory: %v", size, err)
 			}
 		}
+	}
+}
+
+// A slowPart is some bytes of a body and how long they take to come.
+type slowPart struct {
+	after time.Duration
+	bytes int
+}
+
+// A slowBody is the body of a request that comes in parts, and the way to its deadline.
+type slowBody struct {
+	http.ResponseWriter
+	parts    []slowPart
+	deadline time.Time
+}
+
+func (b *slowBody) SetReadDeadline(t time.Time) error {
+	b.deadline = t
+	return nil
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	if len(b.parts) == 0 {
+		return 0, io.EOF
+	}
+	part := &b.parts[0]
+	if left := time.Until(b.deadline); left < part.after {
+		time.Sleep(left)
+		return 0, os.ErrDeadlineExceeded
+	}
+	time.Sleep(part.after)
+	n := min(len(p), part.bytes)
+	*part = slowPart{0, part.bytes - n}
+	if part.bytes == 0 {
+		b.parts = b.parts[1:]
+	}
+	return n, nil
+}
+
+func (b *slowBody) Close() error { return nil }
+
+// TestLargeManifestTime: who waits for memory is not cut for it, does not wait for long, and does not have it for long.
+func TestLargeManifestTime(t *testing.T) {
+	const late = progressTime - time.Second
+	for _, test := range []struct {
+		name  string
+		parts []slowPart
+		free  time.Duration // when there is memory
+		err   error
+		took  time.Duration
+	}{
+		{"waits", []slowPart{{late, lightBytes}, {late, 1}}, late + largeWait - 1, nil, late + largeWait - 1 + late},
+		{"waits in vain", []slowPart{{late, lightBytes}, {0, 1}}, time.Hour, errLargeTooMany, late + largeWait},
+		{"stops", []slowPart{{0, lightBytes}, {time.Hour, 1}}, 0, errTimeout, progressTime},
+		{"comes slowly", []slowPart{{0, lightBytes}, {late, progressBytes}, {late, progressBytes}, {late, progressBytes}}, 0, errTimeout, largeWait + largeTime},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &Server{maxManifest: DefaultMaxManifest, large: semaphore.NewWeighted(largeBytes)}
+				s.large.TryAcquire(largeBytes)
+				time.AfterFunc(test.free, func() { s.large.Release(largeBytes) })
+				body := &slowBody{parts: test.parts}
+				r := httptest.NewRequestWithContext(t.Context(), http.MethodPut, "/", nil)
+				r.Body, r.ContentLength = &requestBody{ReadCloser: body, control: http.NewResponseController(body)}, -1
+				start := time.Now()
+				_, release, err := s.receiveManifest(httptest.NewRecorder(), r)
+				if took := time.Since(start); !errors.Is(err, test.err) || took != test.took {
+					t.Fatalf("%v after %v, want %v after %v", err, took, test.err, test.took)
+				}
+				if err == nil {
+					release()
+				}
+				time.Sleep(time.Hour)
+				if !s.large.TryAcquire(largeBytes) {
+					t.Error("the memory is not given back")
+				}
+			})
+		})
 	}
 }

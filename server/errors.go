@@ -44,6 +44,7 @@ var (
 	errMethod        = errors.New("method not allowed")
 	errParameter     = errors.New("parameter invalid")
 	errTagsTooMany   = errors.New("too many tags in one request")
+	errLargeTooMany  = errors.New("too many large manifests are being pushed at the moment")
 	errContentRange  = errors.New("Content-Range invalid")
 	errDigestMissing = errors.New("parameter digest is missing")
 	errTimeout       = errors.New("the request made no progress")
@@ -96,6 +97,7 @@ var table = []struct {
 	{errMethod, http.StatusMethodNotAllowed, codeUnsupported},
 	{errParameter, http.StatusBadRequest, codeUnsupported},
 	{errTagsTooMany, http.StatusRequestURITooLong, codeManifestInvalid},
+	{errLargeTooMany, http.StatusTooManyRequests, codeTooManyRequests},
 	{errContentRange, http.StatusBadRequest, codeBlobUploadInvalid},
 	{errDigestMissing, http.StatusBadRequest, codeDigestInvalid},
 	{auth.ErrCrossOrigin, http.StatusForbidden, codeDenied},

@@ -102,8 +102,9 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 type requestBody struct {
 	io.ReadCloser
 	control *http.ResponseController
-	left    int  // bytes until the deadline is moved
-	large   bool // net/http would close the connection rather than read what is left of it; not in HTTP/2, where it ends a stream
+	left    int       // bytes until the deadline is moved
+	until   time.Time // what the deadline is never moved behind, unless zero
+	large   bool      // net/http would close the connection rather than read what is left of it; not in HTTP/2, where it ends a stream
 	began   bool
 	ended   bool
 	lingers bool // the request was refused before its body had ended
@@ -167,10 +168,22 @@ func limitBody(w *recorder, r *http.Request, lingering chan struct{}) (finish fu
 	}
 }
 
+// allow gives the rest of a body so much time in all. It need not move while its handler waits for something else.
+func (b *requestBody) allow(in time.Duration) {
+	if !b.ended {
+		b.left, b.until = 0, time.Now().Add(in)
+		_ = b.control.SetReadDeadline(b.until)
+	}
+}
+
 func (b *requestBody) Read(p []byte) (int, error) {
 	b.began = true
 	if b.left <= 0 && !b.ended {
-		_ = b.control.SetReadDeadline(time.Now().Add(progressTime))
+		deadline := time.Now().Add(progressTime)
+		if !b.until.IsZero() && b.until.Before(deadline) {
+			deadline = b.until
+		}
+		_ = b.control.SetReadDeadline(deadline)
 		b.left = progressBytes
 	}
 	n, err := b.ReadCloser.Read(p)

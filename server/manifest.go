@@ -2,12 +2,14 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"cubby/store"
 	"cubby/store/oci"
@@ -60,8 +62,14 @@ func conditionOf(r *http.Request) store.Condition {
 	return store.Condition{Match: etagList(r.Header.Values(headerIfMatch)), NoneMatch: etagList(r.Header.Values(headerIfNoneMatch))}
 }
 
-// largeBytes bounds what large manifests that are being put hold together.
-const largeBytes = 32 << 20
+const (
+	// largeBytes bounds what large manifests that are being put hold together.
+	largeBytes = 32 << 20
+	// largeWait is how long one waits for its part of that.
+	largeWait = 20 * time.Second
+	// largeTime is how long one of DefaultMaxManifest may then take to come; a larger one has more.
+	largeTime = time.Minute
+)
 
 // receiveManifest reads a manifest. One that is large waits until there is memory for it, which it has until release.
 func (s *Server) receiveManifest(w http.ResponseWriter, r *http.Request) (raw []byte, release func(), err error) {
@@ -74,8 +82,16 @@ func (s *Server) receiveManifest(w http.ResponseWriter, r *http.Request) (raw []
 	if r.ContentLength >= 0 {
 		size = min(size, r.ContentLength)
 	}
+	if b, ok := r.Body.(*requestBody); ok {
+		b.allow(largeWait + largeTime*time.Duration(max(1, size/DefaultMaxManifest)))
+	}
 	held := min(size, largeBytes)
-	if err := s.large.Acquire(r.Context(), held); err != nil {
+	wait, cancel := context.WithTimeout(r.Context(), largeWait)
+	defer cancel()
+	if err := s.large.Acquire(wait, held); err != nil {
+		if r.Context().Err() == nil {
+			err = errLargeTooMany
+		}
 		return nil, nil, err
 	}
 	release = func() { s.large.Release(held) }

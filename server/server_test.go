@@ -115,7 +115,7 @@ func TestErrorTable(t *testing.T) {
 		store.ErrPrecondition, store.ErrFull, store.ErrReadOnly, oci.ErrNameInvalid, oci.ErrTagInvalid, oci.ErrDigestInvalid, oci.ErrManifestInvalid,
 		store.ErrTarget, store.ErrHistoryUnknown, store.ErrContentDeleted, store.ErrImmutable, store.ErrOverwrite,
 		store.ErrUserUnknown, store.ErrUserExists, store.ErrUserInvalid, store.ErrActionsInvalid, store.ErrGrantUnknown, store.ErrTokenUnknown,
-		oci.ErrGlobInvalid, auth.ErrUnauthorized, auth.ErrCredentials, auth.ErrSlowDown, auth.ErrDenied,
+		oci.ErrGlobInvalid, auth.ErrUnauthorized, auth.ErrCredentials, auth.ErrSlowDown, auth.ErrDenied, errLargeTooMany,
 	} {
 		if _, _, internal := translate(fmt.Errorf("wrapped: %w", err)); internal {
 			t.Errorf("%v has no row", err)
