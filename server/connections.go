@@ -10,19 +10,36 @@ import (
 
 // A waiting is connections that ask for nothing at the moment.
 type waiting struct {
-	from map[string]*list.List // of net.Conn: by address, in the order in which they began to wait
+	from map[string]*peer // by address
 	at   map[net.Conn]*list.Element
 }
 
-func (w *waiting) add(c net.Conn) {
+// A peer is the connections of one address that wait, in the order in which they began to.
+type peer struct {
+	begun list.List // of net.Conn: have not sent the whole header of a first request
+	idle  list.List // of net.Conn: between requests
+}
+
+// rank orders addresses: who has more connections that wait loses one before others, and of those with as many who has
+// one that has not asked.
+func (p *peer) rank() int { return 2*(p.begun.Len()+p.idle.Len()) + min(p.begun.Len(), 1) }
+
+// add takes a connection in, which is http.StateNew or http.StateIdle.
+func (w *waiting) add(c net.Conn, state http.ConnState) {
 	if w.from == nil {
-		w.from, w.at = make(map[string]*list.List), make(map[net.Conn]*list.Element)
+		w.from, w.at = make(map[string]*peer), make(map[net.Conn]*list.Element)
 	}
 	from := host(c)
-	if w.from[from] == nil {
-		w.from[from] = list.New()
+	p := w.from[from]
+	if p == nil {
+		p = new(peer)
+		w.from[from] = p
 	}
-	w.at[c] = w.from[from].PushBack(c)
+	if state == http.StateIdle {
+		w.at[c] = p.idle.PushBack(c)
+	} else {
+		w.at[c] = p.begun.PushBack(c)
+	}
 }
 
 // remove takes a connection out, if it is in.
@@ -32,26 +49,32 @@ func (w *waiting) remove(c net.Conn) {
 		return
 	}
 	from := host(c)
-	w.from[from].Remove(e)
-	if w.from[from].Len() == 0 {
+	p := w.from[from]
+	p.begun.Remove(e) // nothing happens where it is not in
+	p.idle.Remove(e)
+	if p.rank() == 0 {
 		delete(w.from, from)
 	}
 	delete(w.at, c)
 }
 
-// first takes out the connection that has waited longest of those of the address that has most, and returns nil when
-// there is none.
+// first takes out a connection of the address that has most, the one that has waited longest of those that have not asked
+// or else of those that are idle, and returns nil when there is none.
 func (w *waiting) first() net.Conn {
-	var most *list.List
-	for _, of := range w.from {
-		if most == nil || of.Len() > most.Len() {
-			most = of
+	var most *peer
+	for _, p := range w.from {
+		if most == nil || p.rank() > most.rank() {
+			most = p
 		}
 	}
 	if most == nil {
 		return nil
 	}
-	c := most.Front().Value.(net.Conn)
+	e := most.begun.Front()
+	if e == nil {
+		e = most.idle.Front()
+	}
+	c := e.Value.(net.Conn)
 	w.remove(c)
 	return c
 }
@@ -70,10 +93,9 @@ func host(c net.Conn) string {
 type connections struct {
 	most int
 
-	mu    sync.Mutex // guards what follows
-	open  int
-	begun waiting // have not sent the whole header of a first request
-	idle  waiting // between requests
+	mu      sync.Mutex // guards what follows
+	open    int
+	waiting waiting
 }
 
 // changed is the ConnState of an http.Server.
@@ -91,25 +113,21 @@ func (l *connections) changed(c net.Conn, state http.ConnState) {
 func (l *connections) note(c net.Conn, state http.ConnState) net.Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.begun.remove(c)
-	l.idle.remove(c)
+	l.waiting.remove(c)
 	switch state {
 	case http.StateNew:
 		l.open++
 		if l.open > l.most {
-			drop := l.begun.first()
-			if drop == nil {
-				drop = l.idle.first()
-			}
+			drop := l.waiting.first()
 			if drop == nil {
 				return c
 			}
-			l.begun.add(c)
+			l.waiting.add(c, state)
 			return drop
 		}
-		l.begun.add(c)
+		l.waiting.add(c, state)
 	case http.StateIdle:
-		l.idle.add(c)
+		l.waiting.add(c, state)
 	case http.StateClosed, http.StateHijacked:
 		l.open--
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// TestConnectionsMax: when there are too many, first those that have not asked yet go, then those that are idle, the
+// TestConnectionsMax: when one address has too many, first those that have not asked yet go, then those that are idle, the
 // oldest first, and none that is being answered.
 func TestConnectionsMax(t *testing.T) {
 	const rest = " HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -107,9 +107,9 @@ func TestWaiting(t *testing.T) {
 	one := &addressed{from: "192.0.2.1"}
 	many := []*addressed{{from: "192.0.2.2"}, {from: "192.0.2.2"}, {from: "192.0.2.2"}, {from: "192.0.2.2"}}
 	var w waiting
-	w.add(one)
+	w.add(one, http.StateNew)
 	for _, c := range many {
-		w.add(c)
+		w.add(c, http.StateNew)
 	}
 	w.remove(many[1])
 	w.remove(many[1])
@@ -120,5 +120,44 @@ func TestWaiting(t *testing.T) {
 	}
 	if a, b := w.first(), w.first(); a == nil || b == nil || a == b || w.first() != nil || len(w.at)+len(w.from) != 0 {
 		t.Errorf("in the end: %v, %v, %d, %d", a, b, len(w.at), len(w.from))
+	}
+}
+
+// TestConnectionsOfOne: who has most of all that wait loses first, of those first what has not asked.
+func TestConnectionsOfOne(t *testing.T) {
+	const greedy, other, third = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+	type addresses = []string
+	for _, test := range []struct {
+		name        string
+		begun, idle addresses // in the order in which they came
+		idles       bool      // the one that goes is idle
+		at          int       // its place among those
+	}{
+		{"idle ones of one address before one that begins", addresses{other}, addresses{third, greedy, greedy}, true, 1},
+		{"both kinds count together", addresses{other, other, greedy}, addresses{greedy, greedy}, false, 2},
+		{"begun before idle of one address", addresses{greedy, greedy}, addresses{greedy, greedy, greedy}, false, 0},
+		{"begun before idle of addresses with as many", addresses{other}, addresses{greedy}, false, 0},
+	} {
+		l := &connections{most: len(test.begun) + len(test.idle)}
+		open := func(addresses addresses, idle bool) (opened []net.Conn) {
+			for _, from := range addresses {
+				c := &addressed{from: from}
+				opened = append(opened, c)
+				l.note(c, http.StateNew)
+				if idle {
+					l.note(c, http.StateActive)
+					l.note(c, http.StateIdle)
+				}
+			}
+			return opened
+		}
+		begun, idle := open(test.begun, false), open(test.idle, true)
+		want := begun
+		if test.idles {
+			want = idle
+		}
+		if got := l.note(&addressed{from: "198.51.100.1"}, http.StateNew); got != want[test.at] {
+			t.Errorf("%s: %v goes of begun %v, idle %v", test.name, got, test.begun, test.idle)
+		}
 	}
 }

@@ -138,7 +138,7 @@ func (b *bothListener) hold(c net.Conn) bool {
 	if len(b.silent.at) >= b.silentMax {
 		b.silent.first().Close()
 	}
-	b.silent.add(c)
+	b.silent.add(c, http.StateNew)
 	return true
 }
 
