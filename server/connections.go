@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+
+	"cubby/server/auth"
 )
 
 // A waiting is connections that ask for nothing at the moment.
@@ -79,11 +81,11 @@ func (w *waiting) first() net.Conn {
 	return c
 }
 
-// host returns the address of a client without its port.
+// host returns what stands for the address of a client, without its port.
 func host(c net.Conn) string {
 	addr := c.RemoteAddr().String()
 	if host, _, err := net.SplitHostPort(addr); err == nil {
-		return host
+		return auth.AddressKey(host)
 	}
 	return addr
 }

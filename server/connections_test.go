@@ -123,7 +123,7 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
-// TestConnectionsOfOne: who has most of all that wait loses first, of those first what has not asked.
+// TestConnectionsOfOne: who has most of all that wait loses first, of those first what has not asked. An IPv6 network is one.
 func TestConnectionsOfOne(t *testing.T) {
 	const greedy, other, third = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 	type addresses = []string
@@ -137,6 +137,10 @@ func TestConnectionsOfOne(t *testing.T) {
 		{"both kinds count together", addresses{other, other, greedy}, addresses{greedy, greedy}, false, 2},
 		{"begun before idle of one address", addresses{greedy, greedy}, addresses{greedy, greedy, greedy}, false, 0},
 		{"begun before idle of addresses with as many", addresses{other}, addresses{greedy}, false, 0},
+		{"one IPv6 network", addresses{other}, addresses{third, "2001:db8::1", "2001:db8::ffff:2"}, true, 1},
+		{"two IPv6 networks", addresses{other}, addresses{"2001:db8::1", "2001:db8:0:1::1"}, false, 0},
+		{"IPv4 is not a network", addresses{"192.0.2.1"}, addresses{"192.0.2.2", "::ffff:192.0.2.3"}, false, 0},
+		{"IPv4 in IPv6 is the same address", addresses{other}, addresses{third, greedy, "::ffff:" + greedy}, true, 1},
 	} {
 		l := &connections{most: len(test.begun) + len(test.idle)}
 		open := func(addresses addresses, idle bool) (opened []net.Conn) {

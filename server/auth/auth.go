@@ -114,7 +114,7 @@ func (p *Principal) Quota() string {
 	if p.known {
 		return p.Owner()
 	}
-	return "address " + addressKey(p.Address)
+	return "address " + AddressKey(p.Address)
 }
 
 // AnonymousAllowed reports whether anything may be done without logging in.

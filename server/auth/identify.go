@@ -146,9 +146,9 @@ func (g *Guard) useToken(p *Principal, t *store.Token) error {
 	return nil
 }
 
-// addressKey returns what stands for an address where clients are counted: of IPv6 its network, of which one client has
+// AddressKey returns what stands for an address where clients are counted: of IPv6 its network, of which one client has
 // all addresses.
-func addressKey(address string) string { return networkKey(address, 64) }
+func AddressKey(address string) string { return networkKey(address, 64) }
 
 // networkKey returns the network of an IPv6 address, and an address of IPv4 as it is.
 func networkKey(address string, bits int) string {

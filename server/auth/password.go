@@ -74,7 +74,7 @@ func (g *Guard) login(ctx context.Context, p *Principal, user, password string) 
 		return nil
 	}
 	// A client asks for several things at once; one comparison answers all of them.
-	flight, first := g.passwords.join(g.passwords.keyOf(addressKey(p.Address), user, password, hash))
+	flight, first := g.passwords.join(g.passwords.keyOf(AddressKey(p.Address), user, password, hash))
 	if first {
 		// Whatever becomes of this one, the others must not wait for ever.
 		defer g.passwords.land(flight)
@@ -108,7 +108,7 @@ func (g *Guard) prove(ctx context.Context, p *Principal, user, password, hash st
 	if err := wait(); err != nil {
 		return err
 	}
-	try := g.passwords.keyOf(addressKey(p.Address), user, password, hash)
+	try := g.passwords.keyOf(AddressKey(p.Address), user, password, hash)
 	if g.passwords.wasWrong(try) {
 		return ErrCredentials
 	}
@@ -142,7 +142,7 @@ func (g *Guard) auditFailed(p *Principal, user, token, detail string) {
 	if token != "" {
 		as.token = &store.Token{ID: token}
 	}
-	g.auditSome(&as, addressKey(p.Address), store.AuditEntry{Action: store.AuditLoginFailed, Detail: detail})
+	g.auditSome(&as, AddressKey(p.Address), store.AuditEntry{Action: store.AuditLoginFailed, Detail: detail})
 }
 
 // shown returns a name that a stranger gave as logs show it. Some clients take an access token for it.
@@ -344,7 +344,7 @@ func (w *passwords) once(text string, while time.Duration) bool {
 
 // wait returns how long a login of this user from this address must wait.
 func (w *passwords) wait(address, user, hash string) time.Duration {
-	key := w.keyOf(addressKey(address), user, hash)
+	key := w.keyOf(AddressKey(address), user, hash)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return max(0, w.failures[key].until.Sub(w.now()))
@@ -370,7 +370,7 @@ func (w *passwords) repeats(try [32]byte) bool {
 
 // fail notes a failed login and returns how many there were in a row, or 0 when this try was wrong before.
 func (w *passwords) fail(address, user, hash string, try [32]byte) int {
-	key := w.keyOf(addressKey(address), user, hash)
+	key := w.keyOf(AddressKey(address), user, hash)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.repeats(try) {
@@ -398,7 +398,7 @@ func (w *passwords) fail(address, user, hash string, try [32]byte) int {
 func (w *passwords) succeeded(address, user, hash string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.failures, w.keyOf(addressKey(address), user, hash))
+	delete(w.failures, w.keyOf(AddressKey(address), user, hash))
 }
 
 // errBusy says that too many logins wait.
