@@ -331,7 +331,8 @@ const connectionsMax = 2000
 const streamsMax = 32
 
 // HTTP returns an http.Server with the limits that protect it: time and size of headers, and idle connections. Bodies
-// have a progress deadline instead of a timeout, because a layer may take as long as it keeps moving.
+// have a progress deadline instead of a timeout, because a layer may take as long as it keeps moving. In HTTP/2 that
+// deadline ends a stream, and waits for what is being written: who takes nothing any more loses the connection.
 //
 // No more than connectionsMax connections stay open: each upload under way holds a buffer.
 func HTTP(h http.Handler, log *slog.Logger) *http.Server {
@@ -341,7 +342,7 @@ func HTTP(h http.Handler, log *slog.Logger) *http.Server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    32 << 10,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsMax},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: streamsMax, WriteByteTimeout: progressTime},
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,10 +47,13 @@ func listenBoth(t *testing.T, source *certs.Source, log *slog.Logger) net.Listen
 }
 
 // serveBoth serves a handler on one port, and returns its address.
-func serveBoth(t *testing.T, source *certs.Source, h http.Handler, log *slog.Logger) string {
+func serveBoth(t *testing.T, source *certs.Source, h http.Handler, log *slog.Logger, change ...func(*http.Server)) string {
 	t.Helper()
 	l := listenBoth(t, source, log)
 	srv := HTTP(h, log)
+	for _, f := range change {
+		f(srv)
+	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	t.Cleanup(func() {
@@ -122,6 +126,42 @@ func TestRefusedStream(t *testing.T) {
 		if err != nil || res.StatusCode != http.StatusNotFound || res.ProtoMajor != 2 || !reused {
 			t.Errorf("%s %d, %v, on the same connection: %t", res.Proto, res.StatusCode, err, reused)
 		}
+	}
+}
+
+// TestStalledHTTP2: a client of HTTP/2 that takes nothing any more loses its connection, and its handler ends. A write
+// deadline would only end the stream, and tell so behind what the client does not take.
+func TestStalledHTTP2(t *testing.T) {
+	source := selfSigned(t)
+	ended := make(chan struct{})
+	addr := serveBoth(t, source, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer close(ended)
+		for {
+			if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+				return
+			}
+		}
+	}), slog.New(slog.DiscardHandler), func(srv *http.Server) { srv.HTTP2.WriteByteTimeout /= 300 })
+	c, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.NetConn().Close()
+	const request = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" +
+		"\x00\x00\x06\x04\x00\x00\x00\x00\x00" + "\x00\x04\x7f\xff\xff\xff" + // SETTINGS: the largest window of a stream
+		"\x00\x00\x04\x08\x00\x00\x00\x00\x00" + "\x7f\xff\x00\x00" + // WINDOW_UPDATE: the same for the connection
+		"\x00\x00\x06\x01\x05\x00\x00\x00\x01" + "\x82\x84\x87\x41\x01a" // HEADERS: GET https://a/
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the handler still runs")
+	}
+	_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.Copy(io.Discard, c.NetConn()); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the connection is still open")
 	}
 }
 
