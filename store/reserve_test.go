@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -110,26 +109,5 @@ func TestNoReserve(t *testing.T) {
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("role %s, read-only %v: there is a reserve: %v", o.Role, o.ReadOnly, err)
 		}
-	}
-}
-
-// TestReclaimable: the error of a full disk tells what collection could free, asked for once a minute.
-func TestReclaimable(t *testing.T) {
-	s := open(t, testingOptions(t.TempDir()))
-	asked := 0
-	s.SetReclaimable(func(context.Context) (int64, error) { asked++; return 41 << 30, nil })
-	fakeSpace(s, 300<<20)
-	if err := s.Writable(); err != nil || asked > 0 {
-		t.Fatalf("room: %v, asked %d times", err, asked)
-	}
-	fakeSpace(s, 12<<20)
-	for range 3 {
-		err := s.Writable()
-		if want := "disk full: 12 MiB of 1.0 GiB free, pushes need 32 MiB; 41 GiB can go: cubby gc --now"; !errors.Is(err, ErrFull) || err.Error() != want {
-			t.Errorf("full: %v, want %s", err, want)
-		}
-	}
-	if asked != 1 {
-		t.Errorf("asked %d times, want once", asked)
 	}
 }

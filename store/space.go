@@ -1,12 +1,10 @@
 package store
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,44 +21,7 @@ type space struct {
 	free    atomic.Int64
 	total   atomic.Int64
 
-	reclaimable atomic.Pointer[func(context.Context) (int64, error)]
-	reclaims    sync.Mutex   // held while it is asked
-	reclaimAt   atomic.Int64 // unix nanoseconds; when it was last asked
-	reclaim     atomic.Int64 // bytes; what it said
-}
-
-const (
-	// reclaimEvery is how often a full disk makes the store ask what collection could free, which may walk all of it.
-	reclaimEvery = time.Minute
-	// reclaimMax bounds how long one refused push waits for that.
-	reclaimMax = 5 * time.Second
-)
-
-// SetReclaimable gives the store a function that returns how many bytes `cubby gc --now` would free, for the error of a
-// full disk. It may be called at any time; the function is run by one goroutine at once.
-func (s *Store) SetReclaimable(bytes func(context.Context) (int64, error)) {
-	s.space.reclaimable.Store(&bytes)
-}
-
-// findReclaimable asks what could be freed, unless somebody just did. The writer's goroutine must not call it.
-func (s *Store) findReclaimable() {
-	bytes := s.space.reclaimable.Load()
-	if bytes == nil || !s.space.reclaims.TryLock() {
-		return
-	}
-	defer s.space.reclaims.Unlock()
-	now := time.Now().UnixNano()
-	if now-s.space.reclaimAt.Load() < int64(reclaimEvery) {
-		return
-	}
-	s.space.reclaimAt.Store(now)
-	ctx, cancel := context.WithTimeout(context.Background(), reclaimMax)
-	defer cancel()
-	n, err := (*bytes)(ctx)
-	if err != nil {
-		s.log.Warn("what collection could free is not known", "err", err)
-	}
-	s.space.reclaim.Store(n)
+	reclaim reclaim
 }
 
 // spend takes bytes that were just written off the cached free space: a second is long enough to fill a disk.
@@ -96,7 +57,7 @@ func (s *Store) full(cause error) *stateError {
 	}
 	size := func(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 	sentence := fmt.Sprintf(": %s of %s free, pushes need %s", size(free), size(total), size(minFree))
-	if n := s.space.reclaim.Load(); n > 0 {
+	if n := s.space.reclaim.known(); n > 0 {
 		sentence += fmt.Sprintf("; %s can go: cubby gc --now", size(n))
 	}
 	return &stateError{is: ErrFull, sentence: sentence, cause: cause}
@@ -116,7 +77,7 @@ func (s *Store) Writable() error {
 		if last := s.space.warned.Load(); now-last > int64(time.Minute) && s.space.warned.CompareAndSwap(last, now) {
 			s.log.Warn("disk full, pushes are refused", "free", free, "total", total, "keep", minFree)
 		}
-		s.findReclaimable()
+		s.space.reclaim.ask()
 		return s.full(nil)
 	}
 	return nil

@@ -87,6 +87,7 @@ type Store struct {
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{dir: o.Dir, readOnly: o.ReadOnly, log: o.Log, now: o.Now}
 	s.uses.full = make(chan struct{}, 1)
+	s.space.reclaim.asks, s.space.reclaim.wait = make(chan chan struct{}, 1), reclaimWait
 	s.reserve.wanted = o.Reserve && !o.ReadOnly
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -170,6 +171,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if !o.ReadOnly {
 		s.background.Go(func() { s.uploads.tend(ctx, s) })
 		s.background.Go(func() { s.uses.tend(ctx, s) })
+		s.background.Go(func() { s.space.reclaim.tend(ctx, s) })
 	}
 	if s.serving {
 		s.describes.done = make(chan struct{})
