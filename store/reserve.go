@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"sync"
+	"time"
 )
 
 const (
@@ -14,13 +15,19 @@ const (
 	reserveSize = 8 << 20
 	// reserveFrom is from how many free bytes on it is made.
 	reserveFrom = minFree + 2*reserveSize
+	// reservePauseMax bounds the pause after an attempt that failed; it doubles with each. A quota that statfs does not
+	// show would otherwise have the reserve written again and again.
+	reservePauseMax = 10 * time.Minute
 )
 
 // A reserve is the file that is given up.
 type reserve struct {
 	wanted bool
-	mu     sync.Mutex
-	kept   bool // guarded by mu; the file is there and whole
+
+	mu     sync.Mutex // guards what follows
+	kept   bool       // the file is there and whole
+	failed time.Time  // when it last could not be made
+	pause  time.Duration
 }
 
 // keepReserve makes the reserve, when Options ask for it and there is room. That it cannot be made is no reason to stop
@@ -35,11 +42,15 @@ func (s *Store) keepReserve() {
 		s.reserve.kept = true
 		return
 	}
-	if free, _ := s.Space(); free < reserveFrom {
+	if free, _ := s.Space(); free < reserveFrom || s.now().Sub(s.reserve.failed) < s.reserve.pause {
 		return
 	}
 	err := s.makeReserve()
-	if s.reserve.kept = err == nil; err != nil {
+	s.reserve.kept, s.reserve.pause = err == nil, min(max(2*s.reserve.pause, usesFlush), reservePauseMax)
+	if err == nil {
+		s.reserve.pause = 0
+	} else {
+		s.reserve.failed = s.now()
 		s.log.Warn("no reserve for a full disk", "err", errors.Join(err, s.data.Remove(fileReserve)))
 	}
 }
@@ -72,7 +83,8 @@ func (s *Store) makeReserve() (err error) {
 	return s.data.SyncDir(".")
 }
 
-// giveReserve gives the reserve up, and reports whether that made room.
+// giveReserve gives the reserve up, and reports whether that made room. Where nothing is written in place (btrfs, ZFS) the
+// room comes only with the next commit of the file system, seconds later: the first deletes may still find the disk full.
 func (s *Store) giveReserve() bool {
 	s.reserve.mu.Lock()
 	defer s.reserve.mu.Unlock()

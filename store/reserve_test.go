@@ -4,8 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"cubby/store/durable"
 )
 
 // untilReserve waits for the reserve that the background makes.
@@ -110,4 +114,43 @@ func TestNoReserve(t *testing.T) {
 			t.Errorf("role %s, read-only %v: there is a reserve: %v", o.Role, o.ReadOnly, err)
 		}
 	}
+}
+
+// TestReservePause: a reserve that cannot be made, for a quota that the free space does not show, is tried ever more rarely.
+func TestReservePause(t *testing.T) {
+	c := newClock(time.Now())
+	var tries atomic.Int64
+	var room atomic.Bool
+	o := withReserve(t.TempDir())
+	o.Now = c.Now
+	o.hook = func(step durable.Step, name string) error {
+		if step == durable.StepWrite && name == fileReserve {
+			if tries.Add(1); !room.Load() {
+				return syscall.EDQUOT
+			}
+		}
+		return nil
+	}
+	s := open(t, o)
+	fakeSpace(s, 1<<30)
+	hour := func() int64 {
+		before := tries.Load()
+		for range time.Hour / usesFlush {
+			c.set(c.now.Add(usesFlush))
+			s.keepReserve()
+		}
+		return tries.Load() - before
+	}
+	s.keepReserve()
+	// After 5 s, 10 s and so on up to 320 s, each twice the last; then every 10 minutes.
+	if first, second := hour(), hour(); first != 7+4 || second != 6 {
+		t.Errorf("%d tries in the first hour and %d in the second, want 11 and 6", first, second)
+	}
+	room.Store(true)
+	hour()
+	untilReserve(t, s)
+	if s.reserve.mu.Lock(); s.reserve.pause != 0 {
+		t.Errorf("a pause of %v after success", s.reserve.pause)
+	}
+	s.reserve.mu.Unlock()
 }
