@@ -59,6 +59,18 @@ func TestReserve(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Size() != reserveSize {
 		t.Fatalf("reserve: %v, %v", info, err)
 	}
+	// From here on it is made when the test says so, and not by the background too.
+	want := func(wanted bool) {
+		s.reserve.mu.Lock()
+		defer s.reserve.mu.Unlock()
+		s.reserve.wanted = wanted
+	}
+	keep := func() {
+		want(true)
+		s.keepReserve()
+		want(false)
+	}
+	want(false)
 	run, ran := fillDatabase(1)
 	if err := s.change(run); err != nil || *ran != 2 {
 		t.Errorf("with a reserve: %v after %d runs, want it done by the second", err, *ran)
@@ -71,7 +83,7 @@ func TestReserve(t *testing.T) {
 		t.Errorf("without: %v after %d runs, want ErrFull after the first", err, *ran)
 	}
 	fakeSpace(s, reserveFrom-1)
-	s.keepReserve()
+	keep()
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a reserve where there is no room: %v", err)
 	}
@@ -80,7 +92,7 @@ func TestReserve(t *testing.T) {
 	if err := os.WriteFile(path, []byte("part"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.keepReserve()
+	keep()
 	if info, err := os.Stat(path); err != nil || info.Size() != reserveSize {
 		t.Errorf("made again: %v, %v", info, err)
 	}
