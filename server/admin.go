@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"strconv"
 	"sync"
 	"time"
@@ -170,7 +171,15 @@ func Admin(st *store.Store, more map[string]AdminFunc) http.Handler {
 	for pattern, run := range accessCommands {
 		handle(pattern, run)
 	}
+	profiles(mux)
 	return mux
+}
+
+// profiles serves where time and memory go, in the form that go tool pprof reads.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 // eventWriter returns what writes an event as a line and sends it at once.
