@@ -22,7 +22,7 @@ func samples(s *site, repo string, ref oci.Reference) map[place]string {
 	return map[place]string{
 		placeHome: "/", placeNamespace: "/team/", placeSearch: "/-/search?q=api", placeStorage: "/-/storage", placeCollect: "/-/storage/gc", placeCollection: "/-/storage/gc/running",
 		placeLogin: "/-/login", placeLogout: "/-/logout", placeSettings: "/-/settings", placeTheme: "/-/theme", placeSession: "/-/session", placeHelp: "/-/help", placeHelpClient: "/-/help/docker",
-		placeAsset: s.pages.assets.paths["css"], placeRobots: "/robots.txt", placeIcon: "/favicon.ico",
+		placeAsset: s.pages.assets().paths["css"], placeRobots: "/robots.txt", placeIcon: "/favicon.ico",
 		placeRepository: of, placeManifests: of + "/-/manifests", placeHistory: of + "/-/history", placeRestore: of + "/-/restore", placeDeleteTags: of + "/-/tags/delete?tag=1",
 		placeLayers: at + "/-/layers", placeFiles: at + "/-/files/etc", placeLayerFiles: of + "/-/blob/" + testDigest + "/files/etc",
 		placeManifest: at, placeReferrers: at + "/-/referrers", placeRaw: at + "/-/raw", placeRawDownload: at + "/-/raw/download", placeFile: at + "/-/file/" + testDigest,

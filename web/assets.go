@@ -32,7 +32,7 @@ type assets struct {
 
 var assetTypes = map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
-// embedded returns the files of the program, compressed once.
+// embedded returns the files of the program, compressed.
 func embedded() *assets {
 	a := &assets{byName: make(map[string]assetFile), paths: make(map[string]string)}
 	files, err := fs.Glob(staticFiles, "static/*")
@@ -62,7 +62,7 @@ func compress(b []byte, level int) []byte {
 }
 
 func (h *Handler) asset(w http.ResponseWriter, r *request) error {
-	f, ok := h.assets.byName[r.route.arg]
+	f, ok := h.assets().byName[r.route.arg]
 	if !ok {
 		return errPath
 	}
@@ -70,7 +70,7 @@ func (h *Handler) asset(w http.ResponseWriter, r *request) error {
 }
 
 func (h *Handler) icon(w http.ResponseWriter, r *request) error {
-	return h.sendAsset(w, r, h.assets.byName[path.Base(h.assets.paths["svg"])], "public, max-age=86400")
+	return h.sendAsset(w, r, h.assets().byName[path.Base(h.assets().paths["svg"])], "public, max-age=86400")
 }
 
 func (h *Handler) sendAsset(w http.ResponseWriter, r *request, f assetFile, cache string) error {

@@ -83,8 +83,8 @@ func TestWeight(t *testing.T) {
 		{"a page of 50 tags", "/team/api", 20 << 10},
 		{"a page of 50 manifests", "/team/api/-/manifests", 20 << 10},
 		{"a page of 50 moves", "/team/api/-/history", 20 << 10},
-		{"the style sheet", s.pages.assets.paths["css"], 12 << 10},
-		{"the script", s.pages.assets.paths["js"], 6 << 10},
+		{"the style sheet", s.pages.assets().paths["css"], 12 << 10},
+		{"the script", s.pages.assets().paths["js"], 6 << 10},
 	} {
 		a := s.get(viewerLocal, tt.path, "Accept-Encoding", "identity")
 		n := len(compress([]byte(a.body), gzip.DefaultCompression))

@@ -240,7 +240,7 @@ func TestChartPayloads(t *testing.T) {
 					t.Errorf("README %q: <%s %s>", p, e.Data, key)
 				}
 			}
-			if e.Data == "script" && attrs["src"] != s.pages.assets.paths["js"] || slices.Contains([]string{"style", "iframe", "img", "object", "base", "embed"}, e.Data) {
+			if e.Data == "script" && attrs["src"] != s.pages.assets().paths["js"] || slices.Contains([]string{"style", "iframe", "img", "object", "base", "embed"}, e.Data) {
 				t.Errorf("README %q: <%s>", p, e.Data)
 			}
 		})

@@ -247,7 +247,7 @@ func TestHeaders(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	c := s.fill()
-	css, js, icon := s.pages.assets.paths["css"], s.pages.assets.paths["js"], s.pages.assets.paths["svg"]
+	css, js, icon := s.pages.assets().paths["css"], s.pages.assets().paths["js"], s.pages.assets().paths["svg"]
 	for _, tt := range []struct {
 		path, mediaType, cache string
 		file                   string // its name, if it is a download
@@ -290,7 +290,7 @@ func TestTransfer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	c := s.fill()
-	for _, path := range []string{"/", "/team/api", "/team/api:1.0", "/team/", "/-/storage", "/-/help", "/-/search?q=api", "/team/api@" + c.index.String() + "/-/raw", "/none", s.pages.assets.paths["css"], "/robots.txt",
+	for _, path := range []string{"/", "/team/api", "/team/api:1.0", "/team/", "/-/storage", "/-/help", "/-/search?q=api", "/team/api@" + c.index.String() + "/-/raw", "/none", s.pages.assets().paths["css"], "/robots.txt",
 		"/team/api:1.0/-/raw/download", "/team/files/-/blob/" + sum("root").String() + "/download"} {
 		whole := s.get(admin, path, "Accept-Encoding", "identity")
 		head := s.do(admin, http.MethodHead, path, "", "Accept-Encoding", "identity")

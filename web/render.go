@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -28,19 +29,23 @@ func setSafety(h http.Header) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 }
 
-// templates holds a template of each page, with the layout around it. They are parsed at the start, so that a broken
-// one is found by every test.
-var templates = func() map[string]*template.Template {
+// templates holds a template of each page, with the layout around it. Each is parsed when its page is first asked for:
+// who serves images and no pages has neither the time at the start nor the memory. A test parses them all.
+var templates = func() map[string]func() *template.Template {
 	files, err := fs.Glob(templateFiles, "templates/*.html")
 	if err != nil {
 		panic(err)
 	}
-	shared := template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/parts*.html"))
-	all := make(map[string]*template.Template)
+	shared := sync.OnceValue(func() *template.Template {
+		return template.Must(template.New("").Funcs(functions).ParseFS(templateFiles, "templates/layout.html", "templates/parts*.html"))
+	})
+	all := make(map[string]func() *template.Template)
 	for _, file := range files {
 		name := strings.TrimSuffix(path.Base(file), ".html")
 		if name != "layout" && !strings.HasPrefix(name, "parts") {
-			all[name] = template.Must(template.Must(shared.Clone()).ParseFS(templateFiles, file))
+			all[name] = sync.OnceValue(func() *template.Template {
+				return template.Must(template.Must(shared().Clone()).ParseFS(templateFiles, file))
+			})
 		}
 	}
 	return all
@@ -49,7 +54,7 @@ var templates = func() map[string]*template.Template {
 // render makes a page and sends it. It is made whole first: an error in the middle becomes an error page.
 func (h *Handler) render(w http.ResponseWriter, r *request, status int, name string, v *view) error {
 	var b bytes.Buffer
-	if err := templates[name].ExecuteTemplate(&b, "layout", v); err != nil {
+	if err := templates[name]().ExecuteTemplate(&b, "layout", v); err != nil {
 		return fmt.Errorf("page %s: %w", name, err)
 	}
 	body := plain(b.Bytes())

@@ -72,7 +72,7 @@ func (h *Handler) view(w http.ResponseWriter, r *request, title string, data any
 		Now: h.now(), ReadOnly: h.ReadOnly, CanLogin: !h.Guard.Open(),
 		Theme: setting(r, cookieTheme, "light", "dark"), Dense: setting(r, cookieDensity, "compact") != "",
 		Client: setting(r, cookieClient, imageClients...),
-		CSS:    h.assets.paths["css"], JS: h.assets.paths["js"], Icon: h.assets.paths["svg"],
+		CSS:    h.assets().paths["css"], JS: h.assets().paths["js"], Icon: h.assets().paths["svg"],
 	}
 	if v.Client == "" {
 		v.Client = imageClients[0]

@@ -166,3 +166,15 @@ func TestSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestTemplates parses the templates of all pages, which pages do when they are first asked for.
+func TestTemplates(t *testing.T) {
+	for name, parsed := range templates {
+		if parsed().Lookup("layout") == nil {
+			t.Errorf("%s has no layout", name)
+		}
+	}
+	if len(templates) < 20 {
+		t.Errorf("%d pages, there are more", len(templates))
+	}
+}

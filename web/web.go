@@ -99,7 +99,7 @@ type PlanLine struct {
 type Handler struct {
 	Config
 	now    func() time.Time
-	assets *assets
+	assets func() *assets
 
 	warnings warnings
 	run      collection
@@ -123,7 +123,7 @@ func New(c Config) *Handler {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Handler{
-		Config: c, now: time.Now, assets: embedded(), cache: newCache[string, any](cacheMax), busy: turns{most: busyWaiting},
+		Config: c, now: time.Now, assets: sync.OnceValue(embedded), cache: newCache[string, any](cacheMax), busy: turns{most: busyWaiting},
 		indexer: newIndexer(c.Store), reads: turns{most: readWaiting}, makes: turns{most: madeWaiting},
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
