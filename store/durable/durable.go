@@ -38,6 +38,7 @@ type Hook func(step Step, name string) error
 // A Dir is a directory tree whose changes are durable. It is safe for concurrent use.
 type Dir struct {
 	root  *os.Root
+	self  *os.File           // root as a file
 	hook  Hook               // nil outside tests
 	after func(Step, string) // runs after each step, too; nil outside tests
 }
@@ -48,7 +49,12 @@ func Open(path string, hook Hook) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Dir{root: root, hook: hook}
+	self, err := root.Open(".")
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	d := &Dir{root: root, self: self, hook: hook}
 	if hook == nil {
 		d.hook, d.after = processHooks(path)
 	}
@@ -56,7 +62,15 @@ func Open(path string, hook Hook) (*Dir, error) {
 }
 
 // Close releases the directory. Open files stay valid.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error { return errors.Join(d.self.Close(), d.root.Close()) }
+
+// Open opens a file for reading.
+func (d *Dir) Open(name string) (*os.File, error) {
+	if f, handled, err := openBeneath(d.self, name); handled {
+		return f, err
+	}
+	return d.root.Open(name)
+}
 
 // Root gives read access to the tree. Changes go through Dir.
 func (d *Dir) Root() *os.Root { return d.root }
@@ -152,7 +166,7 @@ func (d *Dir) Rename(from, to string) error {
 // SyncDir makes the names in a directory survive a power cut.
 func (d *Dir) SyncDir(name string) error {
 	return d.do(StepSyncDir, name, func() error {
-		f, err := d.root.Open(name)
+		f, err := d.Open(name)
 		if err != nil {
 			return err
 		}
@@ -215,12 +229,7 @@ func IsFull(err error) bool {
 // Free returns the bytes an unprivileged user may still write to the file system that holds the directory, and its
 // whole size.
 func (d *Dir) Free() (free, total int64, err error) {
-	f, err := d.root.Open(".")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	return freeOf(f)
+	return freeOf(d.self)
 }
 
 func freeOf(f *os.File) (free, total int64, err error) {
