@@ -30,8 +30,6 @@ const (
 	uploadsMax = 10_000
 	// uploadsQuota bounds those of one user, or of one address that did not log in.
 	uploadsQuota = 1_000
-	// uploadBuffer is the memory of a running upload, in bytes.
-	uploadBuffer = 64 << 10
 	// busyWait is how long a request waits for another one on the same session. A client whose connection broke
 	// comes back before the server has seen the end of the first request.
 	busyWait = 3 * time.Second
@@ -65,7 +63,8 @@ type uploads struct {
 	mu  sync.Mutex
 	all map[string]*upload // guarded by mu
 
-	buffers sync.Pool // of *[uploadBuffer]byte
+	buffers sync.Pool     // of *[uploadBuffer]byte
+	pipes   chan struct{} // holds a token for each that hashes beside writing
 }
 
 // StartUpload opens a session (end-4a, end-4c) and returns its id, 128 random bits or more. Only requests of the same
@@ -316,52 +315,6 @@ func (us *uploads) buffer() *[uploadBuffer]byte {
 	return new([uploadBuffer]byte)
 }
 
-// A sourceError is an error of the request's body, as opposed to one of the disk. It is ErrReceive.
-type sourceError struct{ err error }
-
-func (e *sourceError) Error() string   { return ErrReceive.Error() + ": " + e.err.Error() }
-func (e *sourceError) Unwrap() []error { return []error{ErrReceive, e.err} }
-
-// receive copies r into the file and the hash. Size and hash count only bytes that were written.
-func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {
-	buffer := s.uploads.buffer()
-	defer s.uploads.buffers.Put(buffer)
-	for {
-		// Asked again and again: a large upload must leave room for the database to commit deletes.
-		if err := s.Writable(); err != nil {
-			return err
-		}
-		n, readErr := fill(r, buffer[:])
-		if n > 0 {
-			written, err := f.Write(buffer[:n])
-			if err != nil {
-				return err
-			}
-			s.space.spend(int64(written))
-			u.hash.Write(buffer[:written])
-			u.size.Add(int64(written))
-			u.progress.Store(s.now().Unix())
-		}
-		if readErr == io.EOF {
-			return nil
-		}
-		if readErr != nil {
-			return &sourceError{readErr}
-		}
-	}
-}
-
-// fill reads until p is full or r ends. Unlike io.ReadFull it keeps a clean end (io.EOF) apart from a body that was
-// cut, for which net/http returns io.ErrUnexpectedEOF.
-func fill(r io.Reader, p []byte) (n int, err error) {
-	for n < len(p) && err == nil {
-		var m int
-		m, err = r.Read(p[n:])
-		n += m
-	}
-	return n, err
-}
-
 // verifyUpload compares the content with the digest. When the session hashed with another algorithm, the file is
 // read once more.
 func (s *Store) verifyUpload(u *upload, dgst digest.Digest) error {
@@ -432,7 +385,7 @@ func (s *Store) diskError(err error) error {
 // load takes over the sessions of an earlier process, as far as both their row and their file go, and removes files
 // that belong to none.
 func (us *uploads) load(ctx context.Context, s *Store) error {
-	us.all = make(map[string]*upload)
+	us.all, us.pipes = make(map[string]*upload), make(chan struct{}, pipesMax)
 	known, err := collect(ctx, s.db, func(r row) (*upload, error) {
 		var id, name, principal, algorithm string
 		var size, progress int64
