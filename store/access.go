@@ -181,7 +181,7 @@ func parseGrant(pattern, actions string) (g Grant, err error) {
 func (s *Store) changeAccess(ctx context.Context, run func(*tx) error) error {
 	s.access.changing.Lock()
 	defer s.access.changing.Unlock()
-	if err := s.change(run); err != nil {
+	if err := s.change(anything, run); err != nil {
 		return err
 	}
 	// The change is made: whoever asked for it going away must not leave it without force.

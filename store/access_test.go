@@ -307,7 +307,7 @@ func TestUnknownAccess(t *testing.T) {
 	addUser(t, s, "alice", "hash")
 	rename := func(from, to string) {
 		t.Helper()
-		if err := s.change(func(tx *tx) error {
+		if err := s.change(anything, func(tx *tx) error {
 			_, err := tx.exec("ALTER TABLE " + from + " RENAME TO " + to)
 			return err
 		}); err != nil {
@@ -329,7 +329,7 @@ func TestUnknownAccess(t *testing.T) {
 func TestAuditNoise(t *testing.T) {
 	s := open(t, testingOptions(t.TempDir()))
 	addUser(t, s, "alice", "hash")
-	err := s.change(func(tx *tx) error {
+	err := s.change(anything, func(tx *tx) error {
 		for range auditNoiseMax + 500 {
 			if err := tx.audit(AuditEntry{Action: AuditDenied}, Actor{}); err != nil {
 				return err

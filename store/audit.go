@@ -121,7 +121,7 @@ func (s *Store) flushEvents() error {
 		return nil
 	}
 	// It stores something new, so it must leave the last space to deletes.
-	err := s.add(func(t *tx) error {
+	err := s.add(aside, func(t *tx) error {
 		now := t.now
 		defer func() { t.now = now }()
 		for _, e := range audit {
@@ -143,7 +143,7 @@ func (s *Store) flushEvents() error {
 	if !prune {
 		return nil
 	}
-	if err := s.change(func(t *tx) error { return t.pruneAudit() }); err != nil {
+	if err := s.change(aside, func(t *tx) error { return t.pruneAudit() }); err != nil {
 		return err
 	}
 	if err := s.pruneSessions(); err != nil {

@@ -85,7 +85,7 @@ func TestAuditLook(t *testing.T) {
 	o := testingOptions(t.TempDir())
 	o.Now = newClock(time.Unix(1_700_000_000+rows, 0)).Now
 	s := open(t, o)
-	err := s.change(func(t *tx) error {
+	err := s.change(anything, func(t *tx) error {
 		// One entry a second; the first one is what is looked for.
 		_, err := t.exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 			INSERT INTO audit SELECT i, 1700000000 + i, 'push', CASE i WHEN 1 THEN 'first' ELSE 'other' END, '', 'team/api', 'v' || i, '', '192.0.2.1', '' FROM n`, rows)

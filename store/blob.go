@@ -38,34 +38,44 @@ func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest,
 	if renew {
 		s.promises.note(name, dgst, s.stamp())
 	}
-	var size, refs, keepUntil int64
-	err := s.db.queryRow(ctx, `SELECT b.size, rb.refs, rb.keep_until
-		FROM repositories r JOIN digests d JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id
-		JOIN blobs b ON b.digest = d.id WHERE r.name = ? AND d.digest = ?`, name.String(), dgst.String()).
-		Scan(&size, &refs, &keepUntil)
+	row, err := s.blobRow(ctx, name, dgst)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, ErrBlobUnknown)
 	}
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.openBlobFile(dgst, size)
+	f, err := s.openBlobFile(dgst, row.size)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
 	}
-	if renew && refs == 0 && keepUntil < s.stamp()+int64((Lease/2).Seconds()) {
+	if renew && row.refs == 0 && row.keepUntil < s.stamp()+int64((Lease/2).Seconds()) {
 		if err := s.renewLease(name, dgst); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
 		}
 	}
-	return &Blob{File: f, Digest: dgst, Size: size}, nil
+	return &Blob{File: f, Digest: dgst, Size: row.size}, nil
+}
+
+// A blobRow is what the database knows of a blob of a repository.
+type blobRow struct{ size, refs, keepUntil int64 }
+
+func (s *Store) blobRow(ctx context.Context, name oci.Name, dgst digest.Digest) (blobRow, error) {
+	key := cacheKey{kind: cachedBlob, name: name, what: dgst.String()}
+	return cachedRead(s, key, s.reads.of(name), func() (b blobRow, size int, err error) {
+		err = s.db.queryRow(ctx, `SELECT b.size, rb.refs, rb.keep_until
+			FROM repositories r JOIN digests d JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id
+			JOIN blobs b ON b.digest = d.id WHERE r.name = ? AND d.digest = ?`, name.String(), dgst.String()).
+			Scan(&b.size, &b.refs, &b.keepUntil)
+		return b, 0, err
+	})
 }
 
 // openBlobFile opens the file of a digest. A file that is missing, short, or known to have other bytes is ErrBlobUnknown: it
 // is not the blob.
 func (s *Store) openBlobFile(dgst digest.Digest, size int64) (*os.File, error) {
-	f, err := s.blobs.Root().Open(blobPath(dgst))
+	f, err := s.blobs.Open(blobPath(dgst))
 	if errors.Is(err, fs.ErrNotExist) {
 		s.log.Error("blob file is missing; pushing the blob again heals it", "digest", dgst)
 		return nil, ErrBlobUnknown
@@ -93,7 +103,7 @@ func (s *Store) openBlobFile(dgst digest.Digest, size int64) (*os.File, error) {
 
 // renewLease extends a lease with one conditional update: when the blob was collected meanwhile it touches no row.
 func (s *Store) renewLease(name oci.Name, dgst digest.Digest) error {
-	err := s.change(func(t *tx) error {
+	err := s.change(within(name), func(t *tx) error {
 		n, err := t.exec(`UPDATE repository_blobs SET keep_until = max(keep_until, ?)
 			WHERE repository = (SELECT id FROM repositories WHERE name = ?) AND blob = (SELECT id FROM digests WHERE digest = ?)`,
 			t.now+int64(Lease.Seconds()), name.String(), dgst.String())
@@ -142,7 +152,7 @@ func (s *Store) placeBlob(name oci.Name, dgst digest.Digest, upload string, size
 		return err
 	}
 	s.dropLayerIndex(dgst)
-	return s.w.do(func(t *tx) error {
+	return s.w.do(within(name), func(t *tx) error {
 		id, err := t.digestID(dgst)
 		if err != nil {
 			return err
@@ -181,7 +191,7 @@ func (s *Store) MountBlob(ctx context.Context, from, to oci.Name, dgst digest.Di
 		return err
 	}
 	b.Close()
-	return s.add(func(t *tx) error {
+	return s.add(within(to), func(t *tx) error {
 		var id int64
 		err := t.queryRow(t.ctx, `SELECT rb.blob FROM repositories r JOIN digests d
 			JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id
@@ -206,7 +216,7 @@ func (s *Store) BlobRepositories(ctx context.Context, dgst digest.Digest, n int)
 // there, and an *InUseError when a manifest of the repository names it. Other repositories keep it.
 func (s *Store) DeleteBlob(ctx context.Context, name oci.Name, dgst digest.Digest, by Actor) error {
 	var last bool
-	err := s.change(func(t *tx) error {
+	err := s.change(within(name), func(t *tx) error {
 		var repository, id, refs int64
 		err := t.queryRow(t.ctx, `SELECT rb.repository, rb.blob, rb.refs FROM repositories r JOIN digests d
 			JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id

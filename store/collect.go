@@ -340,7 +340,7 @@ func (t *tx) collectBlob(b LooseBlob, ended time.Time) (gone, last bool, err err
 
 // CollectRepositories removes repositories that hold nothing, and returns how many.
 func (s *Store) CollectRepositories() (removed int64, err error) {
-	err = s.change(func(t *tx) error {
+	err = s.change(anything, func(t *tx) error {
 		removed, err = t.exec(`DELETE FROM repositories WHERE manifests = 0 AND tags = 0
 			AND NOT EXISTS (SELECT 1 FROM repository_blobs rb WHERE rb.repository = repositories.id)`)
 		return err
@@ -434,7 +434,7 @@ const collectionsKept = 1000
 
 // LogCollection records a run.
 func (s *Store) LogCollection(r CollectionRun) error {
-	return s.change(func(t *tx) error {
+	return s.change(anything, func(t *tx) error {
 		if _, err := t.exec(`INSERT INTO collections (started_at, duration_ms, cause, outcome, reason, tags, manifests, blobs, bytes)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, r.StartedAt.Unix(), r.Duration.Milliseconds(), r.Cause, r.Outcome, r.Reason,
 			r.Tags, r.Manifests, r.Blobs, r.Bytes); err != nil {
@@ -499,7 +499,7 @@ func (s *Store) SetClock(c Clock) error {
 		doubt = c.DoubtSince.Unix()
 	}
 	s.clockFloor.Store(c.SeenAt.Unix())
-	return s.change(func(t *tx) error {
+	return s.change(anything, func(t *tx) error {
 		if _, err := t.exec(`DELETE FROM clock`); err != nil {
 			return err
 		}
@@ -581,7 +581,7 @@ func (s *Store) keepPromises() error {
 	if s.readOnly || len(at) == 0 {
 		return nil
 	}
-	return s.change(func(t *tx) error {
+	return s.change(anything, func(t *tx) error {
 		for p, when := range at {
 			if when <= t.now-int64(promiseTime.Seconds()) {
 				continue

@@ -42,7 +42,7 @@ func TestTwoKeys(t *testing.T) {
 	}
 	exec := func(query string, args ...any) {
 		t.Helper()
-		if err := s.w.do(func(t *tx) error {
+		if err := s.w.do(anything, func(t *tx) error {
 			_, err := t.exec(query, args...)
 			return err
 		}); err != nil {

@@ -66,7 +66,7 @@ func (s *Store) keepDiskDay(ctx context.Context) error {
 	if err := s.db.queryRow(ctx, `SELECT s.blob_bytes + c.page_count * z.page_size FROM store s, pragma_page_count AS c, pragma_page_size AS z`).Scan(&bytes); err != nil {
 		return err
 	}
-	return s.change(func(t *tx) error {
+	return s.change(aside, func(t *tx) error {
 		today := t.now / secondsPerDay
 		if _, err := t.exec(`INSERT INTO disk_days (day, bytes) VALUES (?1, ?2) ON CONFLICT (day) DO UPDATE SET bytes = ?2`, today, bytes); err != nil {
 			return err

@@ -176,7 +176,7 @@ func fillDisk(b *testing.B, dir string, garbage int) {
 	}
 	// Closed and opened anew: after so large a transaction SQLite's page caches keep nothing.
 	defer s.Close()
-	err = s.w.do(func(t *tx) error {
+	err = s.w.do(anything, func(t *tx) error {
 		for _, query := range []string{
 			`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) INSERT INTO digests SELECT i, printf('sha256:%064x', i) FROM n`,
 			`INSERT INTO repositories (id, name, created_at) SELECT id, 'repository-' || id, 0 FROM digests WHERE id <= 1000`,

@@ -251,13 +251,13 @@ func TestDescribeLaterRaces(t *testing.T) {
 		{"as it was", func() { u.dgst-- }, "artifact"},
 	} {
 		tt.change()
-		if err := s.w.do(func(t *tx) error { return t.describeLater(u, d) }); err != nil {
+		if err := s.w.do(anything, func(t *tx) error { return t.describeLater(u, d) }); err != nil {
 			t.Fatal(err)
 		}
 		if got := storedFacts(t, s, "a", dgst); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.what, got, tt.want)
 		}
-		if err := s.w.do(forgetFacts); err != nil {
+		if err := s.w.do(anything, forgetFacts); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -381,7 +381,7 @@ func TestCheckOrder(t *testing.T) {
 	mustImage(t, s, "a", "amd64", "1", "1", "2")
 	exec := func(query string) {
 		t.Helper()
-		if err := s.w.do(func(t *tx) error { _, err := t.exec(query); return err }); err != nil {
+		if err := s.w.do(anything, func(t *tx) error { _, err := t.exec(query); return err }); err != nil {
 			t.Fatal(err)
 		}
 	}

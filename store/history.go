@@ -71,7 +71,7 @@ func (s *Store) Undo(ctx context.Context, name oci.Name, tag oci.Tag, by Actor) 
 	var done TagMove
 	bounds := tagBounds{immutable: s.immutableBy(name, tag)}
 	// Like a delete it must be possible on a full disk.
-	err := s.change(func(t *tx) error {
+	err := s.change(anything, func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {
 			return err
@@ -218,7 +218,7 @@ func ParseTarget(s string) (Target, error) {
 func (s *Store) Restore(ctx context.Context, name oci.Name, tag oci.Tag, target Target, noOverwrite bool, by Actor) (TagMove, error) {
 	var done TagMove
 	bounds := tagBounds{immutable: s.immutableBy(name, tag), noOverwrite: noOverwrite}
-	err := s.change(func(t *tx) error {
+	err := s.change(anything, func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {
 			return err

@@ -370,7 +370,7 @@ func TestContentDeleted(t *testing.T) {
 	refused("undo of a delete by digest", err, three, begin.Add(2*time.Hour), by)
 
 	// By collection.
-	err = s.change(func(t *tx) error {
+	err = s.change(anything, func(t *tx) error {
 		var repository, id, dgst int64
 		if err := t.queryRow(t.ctx, `SELECT m.repository, m.id, m.digest FROM manifests m JOIN digests d ON d.id = m.digest WHERE d.digest = ?`, one.String()).
 			Scan(&repository, &id, &dgst); err != nil {
@@ -395,7 +395,7 @@ func TestContentDeleted(t *testing.T) {
 	refused("deleted again", restore("#2"), two, begin.Add(5*time.Hour), Actor{Name: "eve"})
 
 	// What is remembered is bounded.
-	err = s.change(func(t *tx) error {
+	err = s.change(anything, func(t *tx) error {
 		_, err := t.exec(`UPDATE deleted_manifests SET id = id + ? WHERE id = (SELECT max(id) FROM deleted_manifests)`, deletedKept)
 		return err
 	})

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,9 +30,20 @@ type Manifest struct {
 	Raw       []byte // nil when it was not asked for
 }
 
-// Manifest returns the manifest that a reference names (end-3), with its bytes if raw is set. It is ErrNameUnknown when the repository does not
-// exist, else ErrManifestUnknown when the reference does not.
+// Manifest returns the manifest that a reference names (end-3), with its bytes, which nobody may change, if raw is set. It is ErrNameUnknown
+// when the repository does not exist, else ErrManifestUnknown when the reference does not.
 func (s *Store) Manifest(ctx context.Context, name oci.Name, ref oci.Reference, raw bool) (Manifest, error) {
+	key := cacheKey{kind: cachedHead, name: name, what: ref.String()}
+	if raw {
+		key.kind = cachedManifest
+	}
+	return cachedRead(s, key, s.reads.of(name), func() (Manifest, int, error) {
+		m, err := s.readManifest(ctx, name, ref, raw)
+		return m, len(m.Raw), err
+	})
+}
+
+func (s *Store) readManifest(ctx context.Context, name oci.Name, ref oci.Reference, raw bool) (Manifest, error) {
 	columns := `SELECT d.digest, m.media_type, m.pushed_at, m.size, COALESCE(sub.digest, ''), NULL `
 	if raw {
 		columns = `SELECT d.digest, m.media_type, m.pushed_at, m.size, COALESCE(sub.digest, ''), (SELECT mb.body FROM manifest_bodies mb WHERE mb.manifest = m.id) `
@@ -126,7 +139,14 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
 	// Before the transaction too. What cannot be described is stored all the same.
-	described, err := s.describe(ctx, p.Name, p.Manifest)
+	known, err := s.isDescribed(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	var described *description
+	if !known {
+		described, err = s.describe(ctx, p.Name, p.Manifest)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, err
@@ -136,7 +156,7 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 	boundsOf := func(tag oci.Tag) tagBounds {
 		return tagBounds{immutable: s.immutableBy(p.Name, tag), noOverwrite: p.NoOverwrite}
 	}
-	err = s.add(func(t *tx) error {
+	err = s.add(within(p.Name), func(t *tx) error {
 		absent, err := t.putManifest(p, damaged, described, boundsOf)
 		missing = absent
 		return err
@@ -147,24 +167,50 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 	return missing, nil
 }
 
-// damaged returns the needed blobs of a manifest whose file is missing or short.
+// damaged returns the needed blobs of a manifest whose row or file is missing, or the file not good.
 func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]bool, error) {
 	damaged := make(map[digest.Digest]bool)
 	for _, ref := range p.Manifest.References {
-		if !ref.Needed || ref.Manifest {
-			continue
+		if ref.Needed && !ref.Manifest {
+			damaged[ref.Digest] = true
 		}
-		b, err := s.OpenBlob(ctx, p.Name, ref.Digest, false)
+	}
+	if len(damaged) == 0 {
+		return damaged, nil
+	}
+	asked, err := json.Marshal(slices.Collect(maps.Keys(damaged)))
+	if err != nil {
+		return nil, err
+	}
+	type sized struct {
+		dgst digest.Digest
+		size int64
+	}
+	rows, err := collect(ctx, s.db, func(r row) (v sized, err error) { return v, r.Scan(&v.dgst, &v.size) }, `SELECT d.digest, b.size
+		FROM json_each(?2) j CROSS JOIN digests d ON d.digest = j.value CROSS JOIN repositories r ON r.name = ?1
+		JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id JOIN blobs b ON b.digest = d.id`, p.Name.String(), string(asked))
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range rows {
+		f, err := s.openBlobFile(b.dgst, b.size)
 		switch {
 		case err == nil:
-			b.Close()
-		case errors.Is(err, ErrBlobUnknown):
-			damaged[ref.Digest] = true
-		default:
-			return nil, err
+			f.Close()
+			delete(damaged, b.dgst)
+		case !errors.Is(err, ErrBlobUnknown):
+			return nil, fmt.Errorf("blob %s of %s: %w", b.dgst, p.Name, err)
 		}
 	}
 	return damaged, nil
+}
+
+// isDescribed reports whether a manifest is here, with the same media type, and described.
+func (s *Store) isDescribed(ctx context.Context, p ManifestPut) (described bool, err error) {
+	err = s.db.queryRow(ctx, `SELECT EXISTS (SELECT 1 FROM repositories r JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id
+		JOIN manifest_facts f ON f.manifest = m.id WHERE r.name = ? AND d.digest = ? AND m.media_type = ?)`,
+		p.Name.String(), p.Digest.String(), p.Manifest.MediaType).Scan(&described)
+	return described, err
 }
 
 func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, described *description, boundsOf func(oci.Tag) tagBounds) (missing []digest.Digest, err error) {
@@ -250,22 +296,36 @@ type resolved struct {
 }
 
 func (t *tx) resolve(repository int64, m oci.Manifest, damaged map[digest.Digest]bool) ([]resolved, error) {
-	refs := make([]resolved, 0, len(m.References))
-	for _, ref := range m.References {
-		id, err := t.digestID(ref.Digest)
-		if err != nil {
-			return nil, err
-		}
-		r := resolved{Referenced: ref, id: id}
+	if len(m.References) == 0 {
+		return nil, nil
+	}
+	asked, err := json.Marshal(m.References)
+	if err != nil {
+		return nil, err
+	}
+	type answer struct {
+		at             int
+		id             sql.NullInt64
+		blob, manifest bool
+	}
+	answers, err := collect(t.ctx, t, func(r row) (a answer, err error) { return a, r.Scan(&a.at, &a.id, &a.blob, &a.manifest) },
+		`SELECT j.key, d.id, EXISTS (SELECT 1 FROM repository_blobs WHERE repository = ?1 AND blob = d.id),
+			EXISTS (SELECT 1 FROM manifests WHERE repository = ?1 AND digest = d.id)
+			FROM json_each(?2) j LEFT JOIN digests d ON d.digest = j.value ->> '$.Digest'`, repository, string(asked))
+	if err != nil {
+		return nil, err
+	}
+	refs := make([]resolved, len(m.References))
+	for _, a := range answers {
+		ref := m.References[a.at]
 		// An entry of an index may name a blob; a config or layer is never a manifest.
-		err = t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM repository_blobs WHERE repository = ?1 AND blob = ?2)
-			OR ?3 AND EXISTS (SELECT 1 FROM manifests WHERE repository = ?1 AND digest = ?2)`,
-			repository, id, ref.Manifest).Scan(&r.present)
-		if err != nil {
-			return nil, err
+		present := (a.blob || ref.Manifest && a.manifest) && !damaged[ref.Digest]
+		refs[a.at] = resolved{Referenced: ref, id: a.id.Int64, present: present}
+		if !a.id.Valid {
+			if refs[a.at].id, err = t.digestID(ref.Digest); err != nil {
+				return nil, err
+			}
 		}
-		r.present = r.present && !damaged[ref.Digest]
-		refs = append(refs, r)
 	}
 	return refs, nil
 }
@@ -378,6 +438,16 @@ const (
 
 // addReferences records what a manifest names and counts it, present or not.
 func (t *tx) addReferences(repository, manifest int64, refs []resolved) error {
+	if len(refs) == 0 {
+		return nil
+	}
+	type reference struct {
+		Target int64 `json:"target"`
+		Kind   int   `json:"kind"`
+		// Needed says that the content was there: what was never pushed is absent by choice (I3).
+		Needed bool `json:"needed"`
+	}
+	all := make([]reference, 0, len(refs))
 	for _, r := range refs {
 		kind := kindMention
 		switch {
@@ -386,15 +456,21 @@ func (t *tx) addReferences(repository, manifest int64, refs []resolved) error {
 		case r.Needed:
 			kind = kindBlob
 		}
-		// needed says that the content was there: what was never pushed is absent by choice (I3).
-		if _, err := t.exec(`INSERT INTO manifest_references (repository, target, manifest, kind, needed) VALUES (?, ?, ?, ?, ?)`,
-			repository, r.id, manifest, kind, r.Needed && r.present); err != nil {
-			return err
-		}
-		if _, err := t.exec(`UPDATE repository_blobs SET refs = refs + 1 WHERE repository = ? AND blob = ?`, repository, r.id); err != nil {
-			return err
-		}
-		if _, err := t.exec(`UPDATE manifests SET refs = refs + 1 WHERE repository = ? AND digest = ?`, repository, r.id); err != nil {
+		all = append(all, reference{r.id, kind, r.Needed && r.present})
+	}
+	list, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if _, err := t.exec(`INSERT INTO manifest_references (repository, target, manifest, kind, needed)
+		SELECT ?1, value ->> 'target', ?2, value ->> 'kind', value ->> 'needed' FROM json_each(?3)`, repository, manifest, string(list)); err != nil {
+		return err
+	}
+	for _, count := range []string{
+		`UPDATE repository_blobs SET refs = refs + 1 WHERE repository = ?1 AND blob IN (SELECT value ->> 'target' FROM json_each(?2))`,
+		`UPDATE manifests SET refs = refs + 1 WHERE repository = ?1 AND digest IN (SELECT value ->> 'target' FROM json_each(?2))`,
+	} {
+		if _, err := t.exec(count, repository, string(list)); err != nil {
 			return err
 		}
 	}
@@ -428,7 +504,7 @@ func (t *tx) dropReferences(repository, manifest int64, lease time.Duration) err
 // DeleteManifest removes a manifest and its tags (end-9). It is ErrManifestUnknown when it is not there, and an
 // *InUseError when an index of the repository names it. What it named is left to collection.
 func (s *Store) DeleteManifest(ctx context.Context, name oci.Name, dgst digest.Digest, c Condition, by Actor) error {
-	err := s.change(func(t *tx) error {
+	err := s.change(within(name), func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {
 			return err

@@ -192,6 +192,20 @@ func TestPutRace(t *testing.T) {
 	check(t, s)
 }
 
+// TestManifestWithoutReferences: an index may be empty.
+func TestManifestWithoutReferences(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	raw := []byte(`{"schemaVersion":2,"manifests":[]}`)
+	m, err := oci.ParseManifest("application/vnd.oci.image.index.v1+json", raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing, err := s.PutManifest(t.Context(), ManifestPut{Name: name("a"), Digest: sum(raw), Manifest: m, Tags: []oci.Tag{tag("empty")}, Sparse: SparseNone})
+	if err != nil || len(missing) > 0 {
+		t.Errorf("an empty index: %v, missing %v", err, missing)
+	}
+}
+
 func TestManifestWithTooManyReferences(t *testing.T) {
 	s := open(t, testingOptions(t.TempDir()))
 	blobs := []digest.Digest{mustPush(t, s, "a", "config")}
@@ -236,7 +250,7 @@ func TestDamagedManifest(t *testing.T) {
 			}
 			defer s.Close()
 			mustPut(t, s, "a", imageOf(mustPush(t, s, "a", "content")), "1")
-			if err := s.w.do(func(t *tx) error { _, err := t.exec(damage); return err }); err != nil {
+			if err := s.w.do(anything, func(t *tx) error { _, err := t.exec(damage); return err }); err != nil {
 				t.Fatal(err)
 			}
 			_, err = s.Manifest(t.Context(), name("a"), oci.Reference{Tag: tag("1")}, true)

@@ -277,7 +277,7 @@ func (s *Store) detailFacts(ctx context.Context, v *ManifestDetail, u undescribe
 		return ctx.Err()
 	}
 	v.Facts, v.Described = described.facts, true
-	if err := s.change(func(t *tx) error { return t.describeLater(u, described) }); err != nil && !errors.Is(err, ErrReadOnly) {
+	if err := s.change(aside, func(t *tx) error { return t.describeLater(u, described) }); err != nil && !errors.Is(err, ErrReadOnly) {
 		s.log.Debug("description not stored", "repo", u.name.String(), "digest", v.Digest, "err", err)
 	}
 	return nil

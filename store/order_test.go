@@ -169,7 +169,7 @@ func TestPutChecksAgain(t *testing.T) {
 		waitFor(t, func() bool { return len(s.w.queue) > before })
 	}
 	go func() {
-		done <- s.w.do(func(*tx) error {
+		done <- s.w.do(anything, func(*tx) error {
 			close(running)
 			<-release
 			return nil

@@ -203,7 +203,7 @@ func (s *Store) settle(ctx context.Context, f found, create bool) error {
 	s.log.Warn("first start, making a new store", "dir", s.dir)
 	if s.id == "" {
 		s.id = rand.Text()
-		err := s.w.do(func(t *tx) error {
+		err := s.w.do(anything, func(t *tx) error {
 			if _, err := t.exec(`INSERT INTO store (id, created_at) VALUES (?, ?)`, s.id, t.now); err != nil {
 				return err
 			}

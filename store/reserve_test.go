@@ -72,14 +72,14 @@ func TestReserve(t *testing.T) {
 	}
 	want(false)
 	run, ran := fillDatabase(1)
-	if err := s.change(run); err != nil || *ran != 2 {
+	if err := s.change(anything, run); err != nil || *ran != 2 {
 		t.Errorf("with a reserve: %v after %d runs, want it done by the second", err, *ran)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the reserve is still there: %v", err)
 	}
 	run, ran = fillDatabase(1)
-	if err := s.change(run); !errors.Is(err, ErrFull) || *ran != 1 {
+	if err := s.change(anything, run); !errors.Is(err, ErrFull) || *ran != 1 {
 		t.Errorf("without: %v after %d runs, want ErrFull after the first", err, *ran)
 	}
 	fakeSpace(s, reserveFrom-1)
@@ -98,7 +98,7 @@ func TestReserve(t *testing.T) {
 	}
 	// One that is full twice is told so.
 	run, ran = fillDatabase(2)
-	if err := s.change(run); !errors.Is(err, ErrFull) || *ran != 2 {
+	if err := s.change(anything, run); !errors.Is(err, ErrFull) || *ran != 2 {
 		t.Errorf("full twice: %v after %d runs", err, *ran)
 	}
 	shut(t, s)

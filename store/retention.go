@@ -273,7 +273,7 @@ func (s *Store) SetSetting(name, value string) error {
 	if old, err := s.Setting(context.Background(), name); err != nil || old == value {
 		return err
 	}
-	return s.change(func(t *tx) error { return t.setSetting(name, value) })
+	return s.change(aside, func(t *tx) error { return t.setSetting(name, value) })
 }
 
 func (t *tx) setSetting(name, value string) error {

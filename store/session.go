@@ -98,7 +98,7 @@ func (s *Store) changeSessions(add *Session, ended []*Session) error {
 			a.ended = append(a.ended, v.ID)
 		}
 	}
-	err := s.change(func(t *tx) error {
+	err := s.change(aside, func(t *tx) error {
 		for _, id := range a.ended {
 			if _, err := t.exec(`DELETE FROM sessions WHERE id = ?`, id[:]); err != nil {
 				return err

@@ -83,7 +83,7 @@ func TestChainLater(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, testingOptions(dir))
 	base := layered(t, s, "debian", "a")
-	err := s.w.do(func(t *tx) error {
+	err := s.w.do(anything, func(t *tx) error {
 		if _, err := t.exec(`UPDATE manifest_facts SET chain = NULL`); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -58,6 +59,8 @@ type Store struct {
 	db    *database
 	file  os.FileInfo // of the database's file, to notice that another has taken its place
 	w     *writer
+	reads generations // of what the writer changes
+	cache cache
 
 	fanOut   *fanOut // nil when read-only
 	digests  digestLocks
@@ -86,6 +89,7 @@ type Store struct {
 // and ErrLocked (as *LockedError) can be told apart.
 func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	s := &Store{dir: o.Dir, readOnly: o.ReadOnly, log: o.Log, now: o.Now}
+	s.reads.seed = maphash.MakeSeed()
 	s.uses.full = make(chan struct{}, 1)
 	s.space.reclaim.asks, s.space.reclaim.wait = make(chan chan struct{}, 1), reclaimWait
 	s.reserve.wanted = o.Reserve && !o.ReadOnly
@@ -126,7 +130,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 	if err := s.openDatabase(ctx, !found.database); err != nil {
 		return nil, err
 	}
-	s.w = newWriter(s.db.write, s.data, s.log, s.stamp, s.probe, s.full, s.giveReserve)
+	s.w = newWriter(s.db.write, s.data, s.log, s.stamp, s.probe, s.full, s.giveReserve, &s.reads)
 	seen, err := s.Clock(ctx)
 	if err != nil {
 		return nil, err
@@ -147,7 +151,7 @@ func Open(ctx context.Context, o Options) (_ *Store, err error) {
 		}
 	}
 	if !o.ReadOnly {
-		err := s.w.do(func(t *tx) error {
+		err := s.w.do(aside, func(t *tx) error {
 			_, err := t.exec(`UPDATE store SET tracking_since = ? WHERE tracking_since = 0`, t.now)
 			return err
 		})
@@ -232,11 +236,11 @@ func (s *Store) changeable() error {
 }
 
 // change runs an operation that only shrinks or renews: it is allowed while the disk is full.
-func (s *Store) change(run func(*tx) error) error {
+func (s *Store) change(in scope, run func(*tx) error) error {
 	if err := s.changeable(); err != nil {
 		return err
 	}
-	return s.w.do(run)
+	return s.w.do(in, run)
 }
 
 // collectSome runs an operation of collection, which does as much as it can until a deadline.
@@ -248,11 +252,11 @@ func (s *Store) collectSome(run func(t *tx, deadline time.Time) error) error {
 }
 
 // add runs an operation that stores something new.
-func (s *Store) add(run func(*tx) error) error {
+func (s *Store) add(in scope, run func(*tx) error) error {
 	if err := s.Writable(); err != nil {
 		return err
 	}
-	return s.w.do(run)
+	return s.w.do(in, run)
 }
 
 // Ping returns nil while content can be read.

@@ -236,7 +236,7 @@ func TestPoisonedOperation(t *testing.T) {
 			running, release := make(chan struct{}), make(chan struct{})
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				_ = s.w.do(func(*tx) error {
+				_ = s.w.do(anything, func(*tx) error {
 					close(running)
 					<-release
 					return nil
@@ -252,7 +252,7 @@ func TestPoisonedOperation(t *testing.T) {
 				if i == 3 {
 					run = poison.run
 				}
-				wg.Go(func() { results[i] = s.w.do(run) })
+				wg.Go(func() { results[i] = s.w.do(anything, run) })
 			}
 			waitFor(t, func() bool { return len(s.w.queue) == 8 })
 			close(release)
@@ -274,7 +274,7 @@ func TestPoisonedOperation(t *testing.T) {
 // execAndForget removes the repositories a test made by hand, whose counts and names are not the registry's.
 func execAndForget(t *testing.T, s *Store) {
 	t.Helper()
-	if err := s.w.do(func(t *tx) error {
+	if err := s.w.do(anything, func(t *tx) error {
 		_, err := t.exec(`DELETE FROM repositories`)
 		return err
 	}); err != nil {
@@ -299,7 +299,7 @@ func waitFor(t *testing.T, ok func() bool) {
 func TestReadOnlyAfterDatabaseError(t *testing.T) {
 	s := open(t, testingOptions(t.TempDir()))
 	dgst := mustPush(t, s, "a", "content")
-	err := s.w.do(func(t *tx) error {
+	err := s.w.do(anything, func(t *tx) error {
 		// The next write is SQLITE_READONLY, as where the file system turned so.
 		if _, err := t.exec(`PRAGMA query_only = 1`); err != nil {
 			return err

@@ -47,14 +47,17 @@ func orNothing(digest string) string {
 	return digest
 }
 
-// Tags returns at most n tags of a repository in byte order after last (end-8). It is ErrNameUnknown when the
+// Tags returns at most n tags of a repository in byte order after last (end-8); nobody may change the list. It is ErrNameUnknown when the
 // repository does not exist; one without tags has an empty list.
 func (s *Store) Tags(ctx context.Context, name oci.Name, last string, n int) ([]string, error) {
-	id, err := repositoryID(ctx, s.db, name)
-	if err != nil {
-		return nil, err
-	}
-	return collect(ctx, s.db, scanString, `SELECT name FROM tags WHERE repository = ? AND name > ? ORDER BY name LIMIT ?`, id, last, n)
+	return cachedRead(s, cacheKey{cachedTags, name, last, n}, s.reads.of(name), func() (tags []string, size int, err error) {
+		tags, size, err = s.names(ctx, `SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id WHERE r.name = ? AND t.name > ? ORDER BY t.name LIMIT ?`,
+			name.String(), last, n)
+		if err == nil && len(tags) == 0 {
+			_, err = repositoryID(ctx, s.db, name)
+		}
+		return tags, size, err
+	})
 }
 
 // A TagInfo is a row of a listing.
@@ -225,7 +228,7 @@ func (t *tx) logTag(repository int64, tag string, from, to sql.NullInt64, by Act
 // DeleteTag removes a tag and nothing else (end-9). It is ErrManifestUnknown when there is no such tag, and
 // ErrPrecondition when it does not satisfy c.
 func (s *Store) DeleteTag(ctx context.Context, name oci.Name, tag oci.Tag, c Condition, by Actor) error {
-	err := s.change(func(t *tx) error {
+	err := s.change(within(name), func(t *tx) error {
 		repository, err := t.repository(name)
 		if err != nil {
 			return err

@@ -357,7 +357,7 @@ func (s *Store) endUpload(u *upload) {
 	if u.persisted.Load() < 0 || s.readOnly {
 		return
 	}
-	err := s.w.do(func(t *tx) error {
+	err := s.w.do(aside, func(t *tx) error {
 		_, err := t.exec(`DELETE FROM uploads WHERE id = ?`, u.id)
 		return err
 	})
@@ -511,7 +511,7 @@ func (us *uploads) persist(s *Store, quiet time.Duration) error {
 	for _, r := range due {
 		r.persisted.Store(r.size) // before the commit: a session that ends now must remove its row
 	}
-	err := s.w.do(func(t *tx) error {
+	err := s.w.do(aside, func(t *tx) error {
 		for _, r := range due {
 			if _, err := t.exec(`INSERT INTO uploads (id, repository, principal, algorithm, size, progress_at) VALUES (?, ?, ?, ?, ?, ?)
 				ON CONFLICT (id) DO UPDATE SET size = excluded.size, progress_at = excluded.progress_at`,

@@ -127,7 +127,7 @@ func (s *Store) FlushUses() error {
 		return nil
 	}
 	for batch := range slices.Chunk(slices.Collect(maps.Keys(waiting)), usesBatch) {
-		err := s.change(func(t *tx) error {
+		err := s.change(aside, func(t *tx) error {
 			for _, u := range batch {
 				if err := t.used(u, waiting[u]); err != nil {
 					return err
@@ -228,7 +228,7 @@ func (s *Store) Record() error { return s.record(false) }
 func (s *Store) record(gap bool) error {
 	last := s.uses.recorded.Load()
 	var now int64
-	err := s.change(func(t *tx) error {
+	err := s.change(aside, func(t *tx) error {
 		now = t.now
 		if gap && last > 0 && now-last > int64(recordGap.Seconds()) {
 			if _, err := t.exec(`INSERT INTO recording_gaps (began, ended) VALUES (?1, ?2) ON CONFLICT (began) DO UPDATE SET ended = max(ended, ?2)`, last, now); err != nil {

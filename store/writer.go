@@ -86,8 +86,9 @@ func (t *tx) query(_ context.Context, query string, args ...any) (*sql.Rows, err
 // An operation is a pure function of its transaction: it may be run twice, and nothing it does outside the
 // transaction would be undone. What it computes it assigns, never appends, to variables of its caller.
 type operation struct {
-	run  func(*tx) error
-	done chan error // receives one value, after the commit
+	run   func(*tx) error
+	scope scope
+	done  chan error // receives one value, after the commit
 }
 
 // A writer owns the one connection that changes the database. What is queued while a commit is on its way to the
@@ -101,6 +102,7 @@ type writer struct {
 	full  func(cause error) *stateError
 	room  func() bool // makes some when the disk is full, or reports that it cannot
 	queue chan *operation
+	reads *generations
 
 	failed atomic.Pointer[error] // set once by an I/O error: read-only until restart
 	asked  atomic.Int64          // unix nanoseconds; when the last operation came that was not in the background
@@ -114,9 +116,9 @@ type writer struct {
 	tx *tx
 }
 
-func newWriter(pool *sql.DB, dir *durable.Dir, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError, room func() bool) *writer {
+func newWriter(pool *sql.DB, dir *durable.Dir, log *slog.Logger, now func() int64, probe func() error, full func(error) *stateError, room func() bool, reads *generations) *writer {
 	w := &writer{
-		pool: pool, dir: dir, log: log, now: now, probe: probe, full: full, room: room,
+		pool: pool, dir: dir, log: log, now: now, probe: probe, full: full, room: room, reads: reads,
 		queue: make(chan *operation, groupMax), stopped: make(chan struct{}),
 	}
 	go w.loop()
@@ -125,9 +127,9 @@ func newWriter(pool *sql.DB, dir *durable.Dir, log *slog.Logger, now func() int6
 
 // do runs an operation in the next commit group and returns when it is on disk, or was refused. It cannot be
 // cancelled: the caller may hold a digest's lock, which must cover the commit.
-func (w *writer) do(run func(*tx) error) error {
+func (w *writer) do(in scope, run func(*tx) error) error {
 	w.asked.Store(time.Now().UnixNano())
-	return w.enqueue(run)
+	return w.enqueue(in, run)
 }
 
 const (
@@ -147,11 +149,11 @@ func (w *writer) background(run func(t *tx, deadline time.Time) error) error {
 		limit = backgroundShort
 		time.Sleep(backgroundPause)
 	}
-	return w.enqueue(func(t *tx) error { return run(t, time.Now().Add(limit)) })
+	return w.enqueue(scope{}, func(t *tx) error { return run(t, time.Now().Add(limit)) })
 }
 
-func (w *writer) enqueue(run func(*tx) error) error {
-	op := &operation{run: run, done: make(chan error, 1)}
+func (w *writer) enqueue(in scope, run func(*tx) error) error {
+	op := &operation{run: run, scope: in, done: make(chan error, 1)}
 	w.closing.RLock()
 	if w.closed {
 		w.closing.RUnlock()
@@ -247,15 +249,29 @@ func (w *writer) attempt(group []*operation) (answers []error, err error) {
 		}
 	}()
 	answers = make([]error, len(group))
-	for i, op := range group {
-		if answers[i], err = t.savepoint(op); err != nil {
+	if len(group) == 1 {
+		// Its refusal undoes all there is: that needs no savepoint, and no copy of the pages that it changes.
+		if err = runGuarded(group[0], t); err != nil && isRefusal(err) {
+			answers[0] = err
+			_, err = t.exec("ROLLBACK")
+			return answers, err
+		}
+		if err != nil {
 			return nil, err
 		}
+	} else {
+		for i, op := range group {
+			if answers[i], err = t.savepoint(op); err != nil {
+				return nil, err
+			}
+		}
 	}
+	end := w.reads.begin(group)
 	err = w.dir.Commit(fileDB, func() error {
 		_, err := t.exec("COMMIT")
 		return err
 	})
+	end()
 	if err != nil {
 		return nil, fmt.Errorf("commit: %w", err)
 	}
@@ -300,6 +316,11 @@ func (w *writer) connect() error {
 		return err
 	}
 	w.tx = &tx{ctx: ctx, conn: conn, statements: make(map[string]*sql.Stmt)}
+	// What a savepoint must be able to undo stays in memory: it would go to a file of its own from 64 KiB on.
+	if _, err := w.tx.exec("PRAGMA temp_store = MEMORY"); err != nil {
+		w.disconnect()
+		return err
+	}
 	return nil
 }
 

@@ -119,6 +119,9 @@ func Describe(m Manifest, config []byte) Facts {
 
 // describable returns the fields of a manifest, those that can be read.
 func (m *Manifest) describable() (f fields) {
+	if m.fields != nil {
+		return *m.fields
+	}
 	if m.Kind != KindOther {
 		_ = json.Unmarshal(m.Raw, &f)
 	}

@@ -39,7 +39,8 @@ type Manifest struct {
 	// References are the distinct digests that the manifest names, in the order of their first appearance.
 	References []Referenced
 
-	index map[digest.Digest]int // position in References
+	index  map[digest.Digest]int // position in References
+	fields *fields               // nil when they were not decoded
 }
 
 // fields are the parts of all known manifests, decoded at once.
@@ -108,6 +109,7 @@ func parseManifest(contentType string, raw []byte) (Manifest, error) {
 	if err := m.read(f); err != nil {
 		return Manifest{}, err
 	}
+	m.fields = &f
 	for _, dgst := range mentioned {
 		m.refer(Referenced{Digest: dgst})
 	}
