@@ -20,7 +20,7 @@ import (
 
 // A registry is a real server over a real store.
 type registry struct {
-	t     *testing.T
+	t     testing.TB
 	url   string
 	store *store.Store
 	guard *auth.Guard
@@ -28,7 +28,7 @@ type registry struct {
 	posts atomic.Int64 // POST requests that ended
 }
 
-func newRegistry(t *testing.T, change ...func(*Config)) *registry {
+func newRegistry(t testing.TB, change ...func(*Config)) *registry {
 	t.Helper()
 	st, err := store.Open(t.Context(), store.Options{Dir: t.TempDir(), Role: store.RoleServe, Create: true})
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *registry) anonymous(what, pattern string) {
 	}
 }
 
-func glob(t *testing.T, pattern string) oci.Glob {
+func glob(t testing.TB, pattern string) oci.Glob {
 	t.Helper()
 	g, err := oci.ParseGlob(pattern)
 	if err != nil {
@@ -135,7 +135,7 @@ func (r *registry) want(status int, code code, method, path string, body []byte,
 }
 
 // codes returns the error codes of an answer, which must be in the API's form.
-func (a answer) codes(t *testing.T) []code {
+func (a answer) codes(t testing.TB) []code {
 	t.Helper()
 	if got := a.Header.Get(headerContentType); got != "application/json" {
 		t.Fatalf("error has Content-Type %q: %s", got, a.body)

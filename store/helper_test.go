@@ -40,7 +40,7 @@ func sum(b []byte) digest.Digest { return oci.SumDigest(digest.SHA256, b) }
 func testingOptions(dir string) Options { return Options{Dir: dir, Role: RoleServe, Create: true} }
 
 // open opens a store that is checked and closed after the test.
-func open(t *testing.T, o Options) *Store {
+func open(t testing.TB, o Options) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), o)
 	if err != nil {
@@ -59,7 +59,7 @@ func open(t *testing.T, o Options) *Store {
 }
 
 // shut closes a store before its test ends.
-func shut(t *testing.T, s *Store) {
+func shut(t testing.TB, s *Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func shut(t *testing.T, s *Store) {
 }
 
 // check fails the test when an invariant is broken.
-func check(t *testing.T, s *Store) CheckReport {
+func check(t testing.TB, s *Store) CheckReport {
 	t.Helper()
 	// The test's own context is cancelled before its cleanup runs.
 	report, err := s.Check(context.WithoutCancel(t.Context()), true, nil)
@@ -82,7 +82,7 @@ func check(t *testing.T, s *Store) CheckReport {
 }
 
 // push stores a blob with one session.
-func push(t *testing.T, s *Store, repo string, content []byte) (digest.Digest, error) {
+func push(t testing.TB, s *Store, repo string, content []byte) (digest.Digest, error) {
 	t.Helper()
 	dgst := sum(content)
 	id, err := s.StartUpload(name(repo), "p", digest.SHA256)
@@ -92,7 +92,7 @@ func push(t *testing.T, s *Store, repo string, content []byte) (digest.Digest, e
 	return dgst, s.FinishUpload(t.Context(), name(repo), "p", id, -1, bytes.NewReader(content), dgst)
 }
 
-func mustPush(t *testing.T, s *Store, repo string, content string) digest.Digest {
+func mustPush(t testing.TB, s *Store, repo string, content string) digest.Digest {
 	t.Helper()
 	dgst, err := push(t, s, repo, []byte(content))
 	if err != nil {
@@ -110,7 +110,7 @@ func imageOf(blobs ...digest.Digest) []byte {
 	return fmt.Appendf(nil, `{"schemaVersion":2,"config":{"mediaType":"c/c","digest":%q,"size":1},"layers":[%s]}`, blobs[0], strings.Join(layers, ","))
 }
 
-func put(t *testing.T, s *Store, repo string, raw []byte, tags ...string) error {
+func put(t testing.TB, s *Store, repo string, raw []byte, tags ...string) error {
 	t.Helper()
 	m, err := oci.ParseManifest(imageType, raw)
 	if err != nil {
@@ -124,7 +124,7 @@ func put(t *testing.T, s *Store, repo string, raw []byte, tags ...string) error 
 	return err
 }
 
-func mustPut(t *testing.T, s *Store, repo string, raw []byte, tags ...string) digest.Digest {
+func mustPut(t testing.TB, s *Store, repo string, raw []byte, tags ...string) digest.Digest {
 	t.Helper()
 	if err := put(t, s, repo, raw, tags...); err != nil {
 		t.Fatalf("put: %v", err)
@@ -132,7 +132,7 @@ func mustPut(t *testing.T, s *Store, repo string, raw []byte, tags ...string) di
 	return sum(raw)
 }
 
-func read(t *testing.T, s *Store, repo string, dgst digest.Digest) ([]byte, error) {
+func read(t testing.TB, s *Store, repo string, dgst digest.Digest) ([]byte, error) {
 	t.Helper()
 	b, err := s.OpenBlob(t.Context(), name(repo), dgst, false)
 	if err != nil {
