@@ -12,52 +12,52 @@ import (
 	"time"
 )
 
-// floorTime is how long each limit is measured.
-const floorTime = 2 * time.Second
-
-// printFloor measures what no registry can do better on this machine and disk: the hash of one processor, a large file
-// written and synced, and small blobs made durable by eight threads that speak no HTTP.
-func printFloor(ctx context.Context, w io.Writer, dir string) error {
+// printFloor measures, each for some time, what no registry can do better on this machine and disk: the hash of one
+// processor, small blobs made durable by eight threads that speak no HTTP, and with large a large file written and synced.
+func printFloor(ctx context.Context, w io.Writer, dir string, each time.Duration, large bool) error {
 	buffer := make([]byte, 1<<20)
 	hash := sha256.New()
 	began, n := time.Now(), 0
-	for ; time.Since(began) < floorTime; n++ {
+	for ; time.Since(began) < each; n++ {
 		hash.Write(buffer)
 	}
-	hashed := float64(n) * float64(len(buffer)) / 1e6 / time.Since(began).Seconds()
+	fmt.Fprintf(w, "Limits: SHA-256 of one processor %.0f MB/s", float64(n)*float64(len(buffer))/1e6/time.Since(began).Seconds())
+	if large {
+		took, err := writeLarge(filepath.Join(dir, "floor"), buffer)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "; 256 MiB written and synced %.0f MB/s", largeSize/1e6/took.Seconds())
+	}
+	blobs, err := durableBlobs(ctx, filepath.Join(dir, "floors"), each)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "; %.0f durable blobs of 16 KiB/s without HTTP, that is %.0f images of %d.\n\n", blobs, blobs/(imageLayers+1), imageLayers+1)
+	return err
+}
 
-	path := filepath.Join(dir, "floor")
+// writeLarge writes a file of largeSize and returns how long that took.
+func writeLarge(path string, buffer []byte) (took time.Duration, err error) {
 	f, err := os.Create(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	began = time.Now()
+	defer os.Remove(path)
+	defer f.Close()
+	began := time.Now()
 	for range largeSize / len(buffer) {
-		if _, err = f.Write(buffer); err != nil {
-			break
+		if _, err := f.Write(buffer); err != nil {
+			return 0, err
 		}
 	}
-	if err == nil {
-		err = f.Sync()
-	}
-	wrote := largeSize / 1e6 / time.Since(began).Seconds()
-	f.Close()
-	os.Remove(path)
-	if err != nil {
-		return err
-	}
-	blobs, err := durableBlobs(ctx, filepath.Join(dir, "floors"))
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "Limits: SHA-256 of one processor %.0f MB/s; 256 MiB written and synced %.0f MB/s; %.0f durable blobs of 16 KiB/s without HTTP, that is %.0f images of %d.\n\n",
-		hashed, wrote, blobs, blobs/(imageLayers+1), imageLayers+1)
-	return err
+	err = f.Sync()
+	return time.Since(began), err
 }
 
 // durableBlobs returns how many blobs a second eight threads make durable: write, sync, rename, sync of the directory, and a
 // commit that all who wait share.
-func durableBlobs(ctx context.Context, dir string) (float64, error) {
+func durableBlobs(ctx context.Context, dir string, each time.Duration) (float64, error) {
 	for i := range 256 {
 		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil {
 			return 0, err
@@ -95,7 +95,7 @@ func durableBlobs(ctx context.Context, dir string) (float64, error) {
 	for i := range errs {
 		threads.Go(func() {
 			done := make(chan error, 1)
-			for errs[i] == nil && ctx.Err() == nil && time.Since(began) < floorTime {
+			for errs[i] == nil && ctx.Err() == nil && time.Since(began) < each {
 				n := next.Add(1)
 				errs[i] = durableBlob(dir, n, content)
 				if errs[i] == nil {

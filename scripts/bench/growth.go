@@ -32,16 +32,12 @@ type curve struct {
 
 // growth makes stores with as many tags of one repository, manifests in it, and other repositories, as each size says, and
 // measures what requests cost the server's processor, and the start. It prints a table and writes a plot.
-func growth(ctx context.Context, w io.Writer, dir, plot string, sizes []int, each time.Duration) error {
+func growth(ctx context.Context, w io.Writer, program, dir, plot string, sizes []int, each time.Duration) error {
 	dir, err := os.MkdirTemp(dir, "cubby-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	program, err := buildProgram(ctx, dir)
-	if err != nil {
-		return err
-	}
 	var curves []curve
 	for _, n := range sizes {
 		points, err := measureGrown(ctx, program, filepath.Join(dir, fmt.Sprint(n)), n, each)
@@ -108,20 +104,20 @@ func measureGrown(ctx context.Context, program, dir string, n int, each time.Dur
 	}
 	count := uint64(n)
 	for _, work := range []workload{
-		{"a manifest by tag", "requests", 4, false, func(l *load, c *conn, i uint64) (int64, error) {
+		{"a manifest by tag", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
 			a, err := want(c, 200, "GET", "/v2/"+grownName+"/manifests/"+grownTag(i*7919%count), "Accept: "+indexType+"\r\n", nil)
 			return a.bytes, err
 		}},
-		{"100 tags", "requests", 4, false, func(l *load, c *conn, i uint64) (int64, error) {
+		{"100 tags", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
 			a, err := want(c, 200, "GET", "/v2/"+grownName+"/tags/list?n=100&last="+grownTag(i*7919%count), "", nil)
 			return a.bytes, err
 		}},
-		{"100 repositories", "requests", 4, false, func(l *load, c *conn, i uint64) (int64, error) {
+		{"100 repositories", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
 			a, err := want(c, 200, "GET", fmt.Sprintf("/v2/_catalog?n=100&last=many/n%06d", i*7919%count), "", nil)
 			return a.bytes, err
 		}},
-		{"HEAD of a blob", "requests", 4, false, (*load).headBlob},
-		{"push of a manifest", "requests", 4, false, func(l *load, c *conn, i uint64) (int64, error) {
+		{"HEAD of a blob", "requests", 4, false, "", (*load).headBlob},
+		{"push of a manifest", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
 			raw := newBlob(grownManifest(count + i))
 			_, err := want(c, 201, "PUT", "/v2/"+grownName+"/manifests/new"+fmt.Sprint(i), "Content-Type: "+indexType+"\r\n", raw.raw)
 			return 0, err

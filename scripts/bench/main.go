@@ -72,7 +72,9 @@ func registryCommand(ctx context.Context, args []string) error {
 	if *vs != "" {
 		servers = append(servers, strings.Split(*vs, ",")...)
 	}
-	return compare(ctx, os.Stdout, comparison{dir: *dir, servers: servers, only: *only, time: *each, rounds: *rounds, profile: *profile})
+	return withProgram(ctx, func(program string) error {
+		return compare(ctx, os.Stdout, comparison{program: program, dir: *dir, servers: servers, only: *only, time: *each, rounds: *rounds, profile: *profile})
+	})
 }
 
 func growthCommand(ctx context.Context, args []string) error {
@@ -90,5 +92,21 @@ func growthCommand(ctx context.Context, args []string) error {
 		}
 		sizes = append(sizes, n)
 	}
-	return growth(ctx, os.Stdout, *dir, *plot, sizes, *each)
+	return withProgram(ctx, func(program string) error {
+		return growth(ctx, os.Stdout, program, *dir, *plot, sizes, *each)
+	})
+}
+
+// withProgram builds the program for f.
+func withProgram(ctx context.Context, f func(program string) error) error {
+	dir, err := os.MkdirTemp("", "cubby-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	program, err := buildProgram(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return f(program)
 }

@@ -18,6 +18,7 @@ import (
 
 // A comparison says what registryCommand measures.
 type comparison struct {
+	program string // of Cubby
 	dir     string
 	servers []string
 	only    string // workloads whose names contain it
@@ -37,21 +38,29 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 	if err := os.Chmod(dir, 0o711); err != nil { // nginx's workers are somebody else
 		return err
 	}
-	program, err := buildProgram(ctx, dir)
-	if err != nil {
-		return err
+	var selected []workload
+	for _, work := range workloads {
+		if strings.Contains(work.name, c.only) {
+			selected = append(selected, work)
+		}
 	}
-	if err := printFloor(ctx, w, dir); err != nil {
+	if len(selected) == 0 {
+		return fmt.Errorf("no workload has %q in its name", c.only)
+	}
+	large := slices.ContainsFunc(selected, func(w workload) bool { return w.needs == needsLarge })
+	if err := printFloor(ctx, w, dir, c.time, large); err != nil {
 		return err
 	}
 	var loads []*load
 	var idle []int64
-	large, err := newLarge()
-	if err != nil {
-		return err
+	var content largeBlob
+	if large {
+		if content, err = newLarge(); err != nil {
+			return err
+		}
 	}
 	for i, word := range c.servers {
-		contender, err := contenderOf(word, program)
+		contender, err := contenderOf(word, c.program)
 		if err != nil {
 			return err
 		}
@@ -65,8 +74,8 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 			return err
 		}
 		idle = append(idle, memory)
-		l := newLoad(server, large)
-		if err := l.prepare(ctx); err != nil {
+		l := newLoad(server, content)
+		if err := l.prepare(ctx, selected); err != nil {
 			return err
 		}
 		loads = append(loads, l)
@@ -75,10 +84,7 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 	columns := append([]string{"workload, clients"}, c.servers...)
 	row(out, columns...)
 	row(out, slices.Repeat([]string{"---"}, len(columns))...)
-	for _, work := range workloads {
-		if !strings.Contains(work.name, c.only) {
-			continue
-		}
+	for _, work := range selected {
 		cells, err := rounds(ctx, loads, work, c)
 		if err != nil {
 			return err
@@ -91,7 +97,7 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 	return out.Flush()
 }
 
-// buildProgram builds the program as it is shipped.
+// buildProgram builds the program as it is shipped, below dir.
 func buildProgram(ctx context.Context, dir string) (path string, err error) {
 	path = filepath.Join(dir, "cubby")
 	build := exec.CommandContext(ctx, "go", "build", "-o", path, "cubby")

@@ -37,20 +37,28 @@ type workload struct {
 	name    string
 	unit    string // what is counted
 	clients int
-	static  bool // a server of files can do it too
+	static  bool   // a server of files can do it too
+	needs   string // what prepare makes for it, "" when it needs only the image
 	op      func(l *load, c *conn, i uint64) (bytes int64, err error)
 }
 
+// The values of needs.
+const (
+	needsLarge = "large"
+	needsTags  = "tags"
+	needsNames = "names"
+)
+
 var workloads = []workload{
-	{"pull of a blob of 256 MiB", "MB", 2, true, (*load).pullLarge},
-	{"push of a blob of 256 MiB", "MB", 1, false, (*load).pushLarge},
-	{"push of images of 5 × 16 KiB", "images", 8, false, (*load).pushImage},
-	{"manifest by tag", "requests", 8, true, (*load).pullManifest},
-	{"HEAD of a blob", "requests", 8, true, (*load).headBlob},
-	{"blob of 16 KiB", "requests", 8, true, (*load).pullBlob},
-	{"100 of 3 000 tags", "requests", 8, false, (*load).listTags},
-	{"100 of 1 500 repositories", "requests", 8, false, (*load).listNames},
-	{"tag a manifest anew", "requests", 8, false, (*load).retag},
+	{"pull of a blob of 256 MiB", "MB", 2, true, needsLarge, (*load).pullLarge},
+	{"push of a blob of 256 MiB", "MB", 1, false, needsLarge, (*load).pushLarge},
+	{"push of images of 5 × 16 KiB", "images", 8, false, "", (*load).pushImage},
+	{"manifest by tag", "requests", 8, true, "", (*load).pullManifest},
+	{"HEAD of a blob", "requests", 8, true, "", (*load).headBlob},
+	{"blob of 16 KiB", "requests", 8, true, "", (*load).pullBlob},
+	{"100 of 3 000 tags", "requests", 8, false, needsTags, (*load).listTags},
+	{"100 of 1 500 repositories", "requests", 8, false, needsNames, (*load).listNames},
+	{"tag a manifest anew", "requests", 8, false, needsTags, (*load).retag},
 }
 
 // A blob is content and its digest.
@@ -139,12 +147,17 @@ func (l largeBlob) another(n uint64) (blob, error) {
 	return blob{l.raw, digest.NewDigest(digest.SHA256, h)}, nil
 }
 
-// prepare gives the server what is pulled. A server of files finds it in its directory.
-func (l *load) prepare(ctx context.Context) error {
+// prepare gives the server what workloads pull. A server of files finds it in its directory.
+func (l *load) prepare(ctx context.Context, selected []workload) error {
+	needs := func(what string) bool {
+		return slices.ContainsFunc(selected, func(w workload) bool { return w.needs == what })
+	}
 	if l.server.static {
-		for path, content := range map[string]blob{
-			"manifests/latest": l.image.manifest, "blobs/" + l.image.blobs[1].dgst.String(): l.image.blobs[1], "blobs/" + l.large.dgst.String(): l.large.blob,
-		} {
+		files := map[string]blob{"manifests/latest": l.image.manifest, "blobs/" + l.image.blobs[1].dgst.String(): l.image.blobs[1]}
+		if needs(needsLarge) {
+			files["blobs/"+l.large.dgst.String()] = l.large.blob
+		}
+		for path, content := range files {
 			path = filepath.Join(l.server.dir, "v2/bench/pull", path)
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				return err
@@ -163,16 +176,23 @@ func (l *load) prepare(ctx context.Context) error {
 	if err := l.push(c, "bench/pull", l.image, "latest"); err != nil {
 		return err
 	}
-	if err := l.pushBlob(c, "bench/pull", l.large.blob); err != nil {
-		return err
+	if needs(needsLarge) {
+		if err := l.pushBlob(c, "bench/pull", l.large.blob); err != nil {
+			return err
+		}
 	}
-	if err := l.push(c, "bench/tags", l.image, "latest"); err != nil {
-		return err
+	if needs(needsTags) {
+		if err := l.push(c, "bench/tags", l.image, "latest"); err != nil {
+			return err
+		}
+		if err := l.each(ctx, tagsHeld, func(c *conn, i uint64) error {
+			return l.putManifest(c, "bench/tags", l.image.manifest, "v"+strconv.FormatUint(i, 10))
+		}); err != nil {
+			return err
+		}
 	}
-	if err := l.each(ctx, tagsHeld, func(c *conn, i uint64) error {
-		return l.putManifest(c, "bench/tags", l.image.manifest, "v"+strconv.FormatUint(i, 10))
-	}); err != nil {
-		return err
+	if !needs(needsNames) {
+		return nil
 	}
 	tiny := newImage(newRandom(2), 100, 100, 0)
 	return l.each(ctx, namesHeld, func(c *conn, i uint64) error {
