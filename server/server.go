@@ -219,7 +219,8 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, path string) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	rt, pathErr := parsePath(path)
+	// Names outlive the request, in sessions and promises, and must not hold on to all of its text.
+	rt, pathErr := parsePath(strings.Clone(path))
 	method := r.Method
 	if method == http.MethodHead {
 		method = http.MethodGet // one path for both, so that they never disagree

@@ -2,6 +2,7 @@ package store
 
 import (
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -138,6 +139,8 @@ func (c *cache) put(key cacheKey, value any, size int, at generation) {
 	if size += cacheOverhead + len(key.name.String()) + len(key.what); size > cacheEntry || !at.settled() {
 		return
 	}
+	// They may be parts of a request's text, which is much larger and would stay with them.
+	key.name, key.what = key.name.Clone(), strings.Clone(key.what)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.add(key, cached{value, size, at})

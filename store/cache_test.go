@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -146,4 +147,29 @@ func TestCacheSize(t *testing.T) {
 			t.Fatalf("%d entries of %d bytes after %d", n, size, i)
 		}
 	}
+}
+
+// TestCacheKeys: what is kept holds on to nothing of the request.
+func TestCacheKeys(t *testing.T) {
+	var c cache
+	before := heapInUse()
+	for i := range 100 {
+		text := fmt.Sprint("name", i, "/", strings.Repeat("x", 1<<20))
+		n, what, _ := strings.Cut(text, "/")
+		c.put(cacheKey{name: name(n), what: what[:100]}, i, 0, generation{})
+	}
+	if _, ok := c.get(cacheKey{name: name("name99"), what: strings.Repeat("x", 100)}, generation{}); !ok {
+		t.Error("an entry is not found")
+	}
+	if held := heapInUse() - before; held > 10<<20 {
+		t.Errorf("100 entries hold %d bytes", held)
+	}
+	runtime.KeepAlive(&c)
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

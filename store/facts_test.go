@@ -392,3 +392,30 @@ func TestCheckOrder(t *testing.T) {
 	}
 	exec(`DELETE FROM tags WHERE name = '2'`)
 }
+
+// TestUndescribed: a manifest that was described, and went while it was put again, is described anew.
+func TestUndescribed(t *testing.T) {
+	s := open(t, testingOptions(t.TempDir()))
+	raw := imageOf(mustPush(t, s, "a", "config"))
+	m, err := oci.ParseManifest(imageType, raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ManifestPut{Name: name("a"), Digest: sum(raw), Manifest: m, Sparse: SparseIndex}
+	putAsBefore := func() error {
+		return s.add(within(p.Name), func(t *tx) error {
+			_, err := t.putManifest(p, nil, asBefore, func(oci.Tag) tagBounds { return tagBounds{} })
+			return err
+		})
+	}
+	if err := putAsBefore(); !errors.Is(err, errUndescribed) {
+		t.Errorf("as before, and it is not here: %v", err)
+	}
+	mustPut(t, s, "a", raw)
+	if d, err := s.describeNew(t.Context(), p); d != asBefore || err != nil {
+		t.Errorf("described again: %v, %v", d, err)
+	}
+	if err := putAsBefore(); err != nil {
+		t.Errorf("as before: %v", err)
+	}
+}

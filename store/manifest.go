@@ -139,28 +139,24 @@ func (s *Store) PutManifest(ctx context.Context, p ManifestPut) (missing []diges
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, e)
 	}
 	// Before the transaction too. What cannot be described is stored all the same.
-	known, err := s.isDescribed(ctx, p)
+	described, err := s.describeNew(ctx, p)
 	if err != nil {
 		return nil, err
-	}
-	var described *description
-	if !known {
-		described, err = s.describe(ctx, p.Name, p.Manifest)
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		s.log.Debug("manifest not described", "repo", p.Name.String(), "digest", p.Digest, "err", err)
 	}
 	boundsOf := func(tag oci.Tag) tagBounds {
 		return tagBounds{immutable: s.immutableBy(p.Name, tag), noOverwrite: p.NoOverwrite}
 	}
-	err = s.add(within(p.Name), func(t *tx) error {
-		absent, err := t.putManifest(p, damaged, described, boundsOf)
-		missing = absent
-		return err
-	})
+	put := func() error {
+		return s.add(within(p.Name), func(t *tx) error {
+			absent, err := t.putManifest(p, damaged, described, boundsOf)
+			missing = absent
+			return err
+		})
+	}
+	if err = put(); errors.Is(err, errUndescribed) {
+		described = s.tryDescribe(ctx, p)
+		err = put()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("put manifest %s@%s: %w", p.Name, p.Digest, err)
 	}
@@ -205,12 +201,34 @@ func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]b
 	return damaged, nil
 }
 
-// isDescribed reports whether a manifest is here, with the same media type, and described.
-func (s *Store) isDescribed(ctx context.Context, p ManifestPut) (described bool, err error) {
-	err = s.db.queryRow(ctx, `SELECT EXISTS (SELECT 1 FROM repositories r JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id
+// asBefore stands for the description of a manifest that is here already, with the same media type and described.
+var asBefore = &description{}
+
+// errUndescribed says that a manifest went that was to be as before. Nobody is told.
+var errUndescribed = refusal("manifest undescribed")
+
+// describeNew returns the description of a manifest, or asBefore.
+func (s *Store) describeNew(ctx context.Context, p ManifestPut) (*description, error) {
+	var described bool
+	err := s.db.queryRow(ctx, `SELECT EXISTS (SELECT 1 FROM repositories r JOIN digests d JOIN manifests m ON m.repository = r.id AND m.digest = d.id
 		JOIN manifest_facts f ON f.manifest = m.id WHERE r.name = ? AND d.digest = ? AND m.media_type = ?)`,
 		p.Name.String(), p.Digest.String(), p.Manifest.MediaType).Scan(&described)
-	return described, err
+	if err != nil {
+		return nil, err
+	}
+	if described {
+		return asBefore, nil
+	}
+	return s.tryDescribe(ctx, p), ctx.Err()
+}
+
+// tryDescribe returns the description of a manifest, or nil where that is not possible: it is stored all the same.
+func (s *Store) tryDescribe(ctx context.Context, p ManifestPut) *description {
+	described, err := s.describe(ctx, p.Name, p.Manifest)
+	if err != nil {
+		s.log.Debug("manifest not described", "repo", p.Name.String(), "digest", p.Digest, "err", err)
+	}
+	return described
 }
 
 func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, described *description, boundsOf func(oci.Tag) tagBounds) (missing []digest.Digest, err error) {
@@ -343,10 +361,13 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 	if known && mediaType == p.Manifest.MediaType {
 		// 201 promises that an index naming it can follow: its keep time begins anew.
 		_, err := t.exec(`UPDATE manifests SET pushed_at = ?2, untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE ?2 END WHERE id = ?1`, id, t.now)
-		if err == nil && described != nil {
+		if err == nil && described != nil && described != asBefore {
 			err = t.addFacts(id, described) // its config may have come since
 		}
 		return id, err
+	}
+	if described == asBefore {
+		return 0, errUndescribed
 	}
 	annotations, subject, err := t.facts(p.Manifest)
 	if err != nil {

@@ -37,7 +37,6 @@ func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {
 			select {
 			case s.uploads.pipes <- struct{}{}: // it is not small
 				err = s.receivePiped(u, f, r)
-				<-s.uploads.pipes
 			default:
 			}
 		}
@@ -51,12 +50,17 @@ func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {
 }
 
 // receivePiped is receive with a goroutine that hashes what was written while more comes. It returns when both have
-// ended, with io.EOF when all is well.
+// ended, with io.EOF when all is well, and gives back the token of pipes that its caller took.
 func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) (err error) {
 	written, free, hashed := make(chan []byte, pipeBuffers), make(chan []byte, pipeBuffers), make(chan struct{})
 	for range pipeBuffers {
 		free <- make([]byte, pipeBuffer)
 	}
+	defer func() {
+		close(written)
+		<-hashed
+		<-s.uploads.pipes
+	}()
 	go func() {
 		defer close(hashed)
 		for p := range written {
@@ -70,8 +74,6 @@ func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) (err error
 		n, err = s.receiveSome(u, f, r, p)
 		written <- p[:n]
 	}
-	close(written)
-	<-hashed
 	return err
 }
 

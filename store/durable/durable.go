@@ -69,7 +69,7 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	if f, handled, err := openBeneath(d.self, name); handled {
 		return f, err
 	}
-	return d.root.Open(name)
+	return d.root.OpenFile(name, os.O_RDONLY|largeFile, 0)
 }
 
 // Root gives read access to the tree. Changes go through Dir.
@@ -121,7 +121,7 @@ func (d *Dir) Append(name string, offset int64) (*File, error) {
 
 func (d *Dir) open(name string, flag int) (f *File, err error) {
 	err = d.do(StepCreate, name, func() error {
-		file, err := d.root.OpenFile(name, flag, 0o600)
+		file, err := d.root.OpenFile(name, flag|largeFile, 0o600)
 		f = &File{File: file, dir: d, name: name}
 		return err
 	})

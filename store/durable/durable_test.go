@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,6 +56,47 @@ func TestWriteFile(t *testing.T) {
 		fail = tt.fail
 		if err := d.WriteFile("in/file", "in", []byte("new")); !errors.Is(err, syscall.EIO) || content() != tt.want {
 			t.Errorf("%s fails: %q, %v; want %q", tt.fail, content(), err, tt.want)
+		}
+	}
+}
+
+// TestOpen reads through symbolic links that stay within the directory, and through none that leave it.
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "real"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "real", "file"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for link, to := range map[string]string{"link": "real", "out": t.TempDir()} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for _, name := range []string{"real/file", "link/file"} {
+		f, err := d.Open(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if content, err := io.ReadAll(f); err != nil || string(content) != "content" {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+		f.Close()
+	}
+	if _, err := d.Open("real/none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v", err)
+	}
+	for _, name := range []string{"../" + filepath.Base(dir) + "/real/file", "out"} {
+		if f, err := d.Open(name); err == nil {
+			f.Close()
+			t.Errorf("%s can be opened", name)
 		}
 	}
 }

@@ -43,6 +43,9 @@ func ParseName(s string) (Name, error) {
 // String returns the name as it is spelled.
 func (n Name) String() string { return n.s }
 
+// Clone returns the name in memory of its own: one that was parsed holds on to the text in which it stood.
+func (n Name) Clone() Name { return Name{strings.Clone(n.s)} }
+
 // IsZero reports whether n is the zero Name.
 func (n Name) IsZero() bool { return n.s == "" }
 
