@@ -10,54 +10,75 @@ import (
 	"cubby/server/auth"
 )
 
-// A waiting is connections that ask for nothing at the moment.
+// A waiting is connections of which some ask for nothing at the moment.
 type waiting struct {
 	from map[string]*peer // by address
-	at   map[net.Conn]*list.Element
+	at   map[net.Conn]*place
 }
 
 // A peer is the connections of one address that wait, in the order in which they began to.
 type peer struct {
-	begun list.List // of net.Conn: have not sent the whole header of a first request
-	idle  list.List // of net.Conn: between requests
+	address string
+	open    int       // places that it has
+	begun   list.List // of net.Conn: have not sent the whole header of a first request
+	idle    list.List // of net.Conn: between requests
+}
+
+// A place is where a connection is: it is kept from request to request, because to find it takes the address as a text.
+type place struct {
+	peer    *peer
+	element *list.Element // nil while it does not wait
 }
 
 // rank orders addresses: who has more connections that wait loses one before others, and of those with as many who has
 // one that has not asked.
 func (p *peer) rank() int { return 2*(p.begun.Len()+p.idle.Len()) + min(p.begun.Len(), 1) }
 
-// add takes a connection in, which is http.StateNew or http.StateIdle.
+// add begins the waiting of a connection, which is http.StateNew or http.StateIdle.
 func (w *waiting) add(c net.Conn, state http.ConnState) {
 	if w.from == nil {
-		w.from, w.at = make(map[string]*peer), make(map[net.Conn]*list.Element)
+		w.from, w.at = make(map[string]*peer), make(map[net.Conn]*place)
 	}
-	from := host(c)
-	p := w.from[from]
-	if p == nil {
-		p = new(peer)
-		w.from[from] = p
+	w.pause(c)
+	at := w.at[c]
+	if at == nil {
+		address := host(c)
+		p := w.from[address]
+		if p == nil {
+			p = &peer{address: address}
+			w.from[address] = p
+		}
+		p.open++
+		at = &place{peer: p}
+		w.at[c] = at
 	}
 	if state == http.StateIdle {
-		w.at[c] = p.idle.PushBack(c)
+		at.element = at.peer.idle.PushBack(c)
 	} else {
-		w.at[c] = p.begun.PushBack(c)
+		at.element = at.peer.begun.PushBack(c)
+	}
+}
+
+// pause ends the waiting of a connection that may wait again.
+func (w *waiting) pause(c net.Conn) {
+	if at := w.at[c]; at != nil && at.element != nil {
+		at.peer.begun.Remove(at.element) // nothing happens where it is not in
+		at.peer.idle.Remove(at.element)
+		at.element = nil
 	}
 }
 
 // remove takes a connection out, if it is in.
 func (w *waiting) remove(c net.Conn) {
-	e := w.at[c]
-	if e == nil {
+	at := w.at[c]
+	if at == nil {
 		return
 	}
-	from := host(c)
-	p := w.from[from]
-	p.begun.Remove(e) // nothing happens where it is not in
-	p.idle.Remove(e)
-	if p.rank() == 0 {
-		delete(w.from, from)
-	}
+	w.pause(c)
 	delete(w.at, c)
+	if at.peer.open--; at.peer.open == 0 {
+		delete(w.from, at.peer.address)
+	}
 }
 
 // first takes out a connection of the address that has most, the one that has waited longest of those that have not asked
@@ -65,7 +86,7 @@ func (w *waiting) remove(c net.Conn) {
 func (w *waiting) first() net.Conn {
 	var most *peer
 	for _, p := range w.from {
-		if most == nil || p.rank() > most.rank() {
+		if p.rank() > 0 && (most == nil || p.rank() > most.rank()) {
 			most = p
 		}
 	}
@@ -115,7 +136,6 @@ func (l *connections) changed(c net.Conn, state http.ConnState) {
 func (l *connections) note(c net.Conn, state http.ConnState) net.Conn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waiting.remove(c)
 	switch state {
 	case http.StateNew:
 		l.open++
@@ -128,9 +148,12 @@ func (l *connections) note(c net.Conn, state http.ConnState) net.Conn {
 			return drop
 		}
 		l.waiting.add(c, state)
+	case http.StateActive:
+		l.waiting.pause(c)
 	case http.StateIdle:
 		l.waiting.add(c, state)
 	case http.StateClosed, http.StateHijacked:
+		l.waiting.remove(c)
 		l.open--
 	}
 	return nil
