@@ -52,6 +52,9 @@ func (r *recorder) WriteHeader(status int) {
 			r.body.lingers = r.control.EnableFullDuplex() == nil
 			r.Header().Set(headerConnection, "close") // what is left of the body must not be taken for a request
 		}
+		if r.body != nil && r.body.expects && !r.body.ended {
+			r.Header().Set(headerConnection, "close") // its client may send it or not
+		}
 	}
 	// An answer without a body is flushed when the handler has returned; who does not read it must not hold it for ever.
 	r.deadline.move(progressTime)
@@ -60,7 +63,7 @@ func (r *recorder) WriteHeader(status int) {
 
 func (r *recorder) Write(p []byte) (int, error) {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.WriteHeader(http.StatusOK)
 	}
 	r.deadline.move(progressTime * time.Duration(1+len(p)/progressBytes))
 	defer r.answers.begin(len(p), &r.deadline)()
@@ -73,7 +76,7 @@ func (r *recorder) Write(p []byte) (int, error) {
 // source, which is the form that net/http hands to sendfile.
 func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	if r.status == 0 {
-		r.status = http.StatusOK
+		r.WriteHeader(http.StatusOK)
 	}
 	limited, ok := src.(*io.LimitedReader)
 	if !ok {
@@ -105,6 +108,7 @@ type requestBody struct {
 	left    int       // bytes until the deadline is moved
 	until   time.Time // what the deadline is never moved behind, unless zero
 	large   bool      // net/http would close the connection rather than read what is left of it; not in HTTP/2, where it ends a stream
+	expects bool      // its client waits to be told to send it; not in HTTP/2
 	began   bool
 	ended   bool
 	lingers bool // the request was refused before its body had ended
@@ -123,8 +127,8 @@ const lingerTime = 5 * time.Second
 const lingerMax = 64
 
 // linger sends the answer and reads on. A client that waits to be told to send the body gets no answer later.
-func (b *requestBody) linger(expect string) {
-	if !b.lingers || expect != "" && !b.began {
+func (b *requestBody) linger() {
+	if !b.lingers || b.expects && !b.began {
 		return
 	}
 	select {
@@ -151,7 +155,7 @@ func limitBody(w *recorder, r *http.Request, lingering chan struct{}) (finish fu
 	}
 	body := &requestBody{ReadCloser: r.Body, control: w.control, lingering: lingering}
 	body.large = r.ProtoMajor == 1 && (r.ContentLength < 0 || r.ContentLength > largeBody)
-	expect := r.Header.Get("Expect")
+	body.expects = r.ProtoMajor == 1 && r.Header.Get("Expect") != ""
 	r.Body, w.body = body, body
 	// Also when nobody reads it: net/http drains a body before it sends a large answer.
 	first := progressTime
@@ -160,7 +164,7 @@ func limitBody(w *recorder, r *http.Request, lingering chan struct{}) (finish fu
 	}
 	_ = body.control.SetReadDeadline(time.Now().Add(first))
 	return func() {
-		body.linger(expect)
+		body.linger()
 		r.Body = body.ReadCloser // net/http half-closes only a connection on whose request it finds its own
 		if !body.ended {
 			_ = body.control.SetReadDeadline(time.Now().Add(drainTime))

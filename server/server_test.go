@@ -447,3 +447,29 @@ func TestBodyThatNeverComes(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// TestExpect: when a client was not told to send its body, and does so or not, the connection ends, whatever the method and
+// the answer.
+func TestExpect(t *testing.T) {
+	r := newRegistry(t)
+	r.pushImage("a", "small", "one", "")
+	r.pushImage("a", "large", "two", `,"annotations":{"text":"`+strings.Repeat("x", 100_000)+`"}`)
+	for _, path := range []string{"/v2/", "/v2/a/manifests/small", "/v2/a/manifests/large", "/v2/a/manifests/none", "/"} {
+		for _, method := range []string{"GET", "HEAD"} {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx", method, path)
+			response, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+			if err != nil {
+				t.Fatalf("%s %s: %v", method, path, err)
+			}
+			response.Body.Close()
+			if !response.Close {
+				t.Errorf("%s %s: %s, and the connection stays", method, path, response.Status)
+			}
+		}
+	}
+}
