@@ -210,6 +210,9 @@ func openHtpasswd(path string, log *slog.Logger) (users func() map[string]string
 	return file.Users, nil
 }
 
+// memoryLimit is from how many bytes on the collector works harder rather than let the heap grow.
+const memoryLimit = 224 << 20
+
 func serve(ctx context.Context, c settings) error {
 	p, err := c.parse()
 	if err != nil {
@@ -218,6 +221,10 @@ func serve(ctx context.Context, c settings) error {
 	dir, err := serveDir(c.data)
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		// Only what a layer holds takes more than some megabytes, and twice that until the collector comes round.
+		debug.SetMemoryLimit(memoryLimit)
 	}
 	onTerminal := term.IsTerminal(int(os.Stderr.Fd()))
 	log, buffer := newLog(p.level, onTerminal)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 )
 
 //go:embed templates/*.html
@@ -54,12 +55,20 @@ func embedded() *assets {
 
 func compress(b []byte, level int) []byte {
 	var out bytes.Buffer
-	// Neither fails: the level is ours, and a buffer takes everything.
-	z, _ := gzip.NewWriterLevel(&out, level)
+	z, _ := compressors[level].Get().(*gzip.Writer)
+	if z == nil {
+		z, _ = gzip.NewWriterLevel(&out, level) // the level is ours
+	}
+	z.Reset(&out)
+	// Neither fails: a buffer takes everything.
 	_, _ = z.Write(b)
 	_ = z.Close()
+	compressors[level].Put(z)
 	return out.Bytes()
 }
+
+// compressors are kept because a new one takes most of a megabyte.
+var compressors = map[int]*sync.Pool{gzip.DefaultCompression: {}, gzip.BestCompression: {}}
 
 func (h *Handler) asset(w http.ResponseWriter, r *request) error {
 	f, ok := h.assets().byName[r.route.arg]
