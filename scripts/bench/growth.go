@@ -210,6 +210,8 @@ func plotOf(curves []curve, sizes []int) []byte {
 	for i, n := range sizes {
 		fmt.Fprintf(&b, `<text x="%.1f" y="%d" text-anchor="middle">%d</text>`+"\n", x(i), plotHeight-plotBottom+20, n)
 	}
+	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">tags and manifests of a repository, and other repositories</text>`+"\n",
+		plotLeft+(plotWidth-plotLeft-plotRight)/2, plotHeight-4)
 	labels := make([]float64, 0, len(curves))
 	for k, c := range curves {
 		colour := plotColours[k%len(plotColours)]
