@@ -77,7 +77,7 @@ func (gs *generations) begin(group []*operation) (end func()) {
 
 const (
 	// cacheBytes bounds what a cache holds, as far as it is told the sizes.
-	cacheBytes = 8 << 20
+	cacheBytes = 4 << 20
 	// cacheEntry bounds one entry: a few large ones would drive out all others.
 	cacheEntry = 64 << 10
 	// cacheOverhead is about what an entry takes beside its value.
