@@ -44,7 +44,7 @@ func embedded() *assets {
 		}
 		sum := sha256.Sum256(content)
 		name := hex.EncodeToString(sum[:8]) + path.Ext(file)
-		a.byName[name] = assetFile{assetTypes[path.Ext(file)], content, compress(content, gzip.BestCompression)}
+		a.byName[name] = assetFile{assetTypes[path.Ext(file)], content, compress(content)}
 		a.paths[strings.TrimPrefix(path.Ext(file), ".")] = "/-/assets/" + name
 	}
 	if err != nil {
@@ -53,22 +53,19 @@ func embedded() *assets {
 	return a
 }
 
-func compress(b []byte, level int) []byte {
+// compressors are kept because a new one takes most of a megabyte.
+var compressors = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
+func compress(b []byte) []byte {
 	var out bytes.Buffer
-	z, _ := compressors[level].Get().(*gzip.Writer)
-	if z == nil {
-		z, _ = gzip.NewWriterLevel(&out, level) // the level is ours
-	}
+	z := compressors.Get().(*gzip.Writer)
+	defer compressors.Put(z)
 	z.Reset(&out)
 	// Neither fails: a buffer takes everything.
 	_, _ = z.Write(b)
 	_ = z.Close()
-	compressors[level].Put(z)
 	return out.Bytes()
 }
-
-// compressors are kept because a new one takes most of a megabyte.
-var compressors = map[int]*sync.Pool{gzip.DefaultCompression: {}, gzip.BestCompression: {}}
 
 func (h *Handler) asset(w http.ResponseWriter, r *request) error {
 	f, ok := h.assets().byName[r.route.arg]

@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
@@ -77,7 +76,7 @@ func (h *Handler) render(w http.ResponseWriter, r *request, status int, name str
 	}
 	var gzipped []byte
 	if acceptsGzip(r.Request) {
-		gzipped = compress(body, gzip.DefaultCompression)
+		gzipped = compress(body)
 	}
 	r.release()
 	send(w, r.Request, status, body, gzipped)
