@@ -124,7 +124,7 @@ func (c *client) round() error {
 		return fmt.Errorf("tag %s is at %s", tagName, got.Digest)
 	}
 	for _, content := range []string{config, layer} {
-		b, err := c.st.OpenBlob(c.ctx, repo, sum([]byte(content)), false)
+		b, err := c.st.OpenBlob(c.ctx, repo, sum([]byte(content)))
 		if err != nil {
 			return fmt.Errorf("blob of tag %s: %w", tagName, err)
 		}
@@ -136,9 +136,8 @@ func (c *client) round() error {
 // push asks for a blob first, like a real client, tries a mount, and uploads it if need be.
 func (c *client) push(repo oci.Name, content string) error {
 	dgst := sum([]byte(content))
-	b, err := c.st.OpenBlob(c.ctx, repo, dgst, true)
+	_, err := c.st.StatBlob(c.ctx, repo, dgst, true)
 	if err == nil {
-		b.Close()
 		return nil
 	}
 	if !errors.Is(err, store.ErrBlobUnknown) {

@@ -159,7 +159,7 @@ func (w *world) hasManifest(repo string, dgst digest.Digest) bool {
 
 func (w *world) hasBlob(repo string, dgst digest.Digest) bool {
 	w.Helper()
-	b, err := w.st.OpenBlob(w.Context(), name(repo), dgst, false)
+	b, err := w.st.OpenBlob(w.Context(), name(repo), dgst)
 	if err == nil {
 		b.Close()
 	} else if !errors.Is(err, store.ErrBlobUnknown) {
@@ -311,11 +311,9 @@ func TestHeadThenCollect(t *testing.T) {
 		w.untag("a", "old")
 		w.pass(31 * dayTime)
 		for _, dgst := range []digest.Digest{loose, named} {
-			b, err := w.st.OpenBlob(t.Context(), name("a"), dgst, true)
-			if err != nil {
+			if _, err := w.st.StatBlob(t.Context(), name("a"), dgst, true); err != nil {
 				t.Fatal(err)
 			}
-			b.Close()
 		}
 		w.pass(30 * time.Minute)
 		if now {
@@ -426,11 +424,9 @@ func TestSpared(t *testing.T) {
 	if err := w.st.FlushUses(); err != nil {
 		t.Fatal(err)
 	}
-	b, err := w.st.OpenBlob(t.Context(), name("a"), loose, true)
-	if err != nil {
+	if _, err := w.st.StatBlob(t.Context(), name("a"), loose, true); err != nil {
 		t.Fatal(err)
 	}
-	b.Close()
 	r, err := p.Execute(t.Context(), w.st, nil)
 	if err != nil {
 		t.Fatal(err)

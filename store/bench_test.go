@@ -54,7 +54,7 @@ func BenchmarkManifestAnew(b *testing.B) {
 func BenchmarkOpenBlob(b *testing.B) {
 	s, config, _ := benchStore(b)
 	for b.Loop() {
-		blob, err := s.OpenBlob(b.Context(), name("a"), config, false)
+		blob, err := s.OpenBlob(b.Context(), name("a"), config)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 
+	"cubby/store/durable"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
@@ -31,31 +32,37 @@ func blobDir(dgst digest.Digest) string {
 }
 
 // OpenBlob opens a blob of a repository (end-2). It is there when its row and a file of the row's size are, in which no
-// check found other bytes; anything else is ErrBlobUnknown, so that the next push heals it. With renew, the answer "it is here" is a promise to someone
-// who may push: a manifest naming the blob can be put for at least half of Lease.
-func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest, renew bool) (*Blob, error) {
-	// Before the question, so that a collection that comes between finds it.
-	if renew {
-		s.promises.note(name, dgst, s.stamp())
-	}
+// check found other bytes; anything else is ErrBlobUnknown, so that the next push heals it.
+func (s *Store) OpenBlob(ctx context.Context, name oci.Name, dgst digest.Digest) (*Blob, error) {
 	row, err := s.blobRow(ctx, name, dgst)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, ErrBlobUnknown)
-	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
 	}
 	f, err := s.openBlobFile(dgst, row.size)
 	if err != nil {
 		return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
 	}
-	if renew && row.refs == 0 && row.keepUntil < s.stamp()+int64((Lease/2).Seconds()) {
-		if err := s.renewLease(name, dgst); err != nil {
-			f.Close()
-			return nil, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
-		}
-	}
 	return &Blob{File: f, Digest: dgst, Size: row.size}, nil
+}
+
+// StatBlob returns the size in bytes of a blob that OpenBlob would open. With renew, the answer is a promise to someone
+// who may push: a manifest naming the blob can be put for at least half of Lease.
+func (s *Store) StatBlob(ctx context.Context, name oci.Name, dgst digest.Digest, renew bool) (size int64, err error) {
+	// Before the question, so that a collection that comes between finds it.
+	if renew {
+		s.promises.note(name, dgst, s.stamp())
+	}
+	row, err := s.blobRow(ctx, name, dgst)
+	if err == nil {
+		err = s.checkBlobFile(dgst, row.size)
+	}
+	if err == nil && renew && row.refs == 0 && row.keepUntil < s.stamp()+int64((Lease/2).Seconds()) {
+		err = s.renewLease(name, dgst)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("blob %s of %s: %w", dgst, name, err)
+	}
+	return row.size, nil
 }
 
 // A blobRow is what the database knows of a blob of a repository.
@@ -68,6 +75,9 @@ func (s *Store) blobRow(ctx context.Context, name oci.Name, dgst digest.Digest) 
 			FROM repositories r JOIN digests d JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id
 			JOIN blobs b ON b.digest = d.id WHERE r.name = ? AND d.digest = ?`, name.String(), dgst.String()).
 			Scan(&b.size, &b.refs, &b.keepUntil)
+		if errors.Is(err, sql.ErrNoRows) {
+			err = ErrBlobUnknown
+		}
 		return b, 0, err
 	})
 }
@@ -76,29 +86,41 @@ func (s *Store) blobRow(ctx context.Context, name oci.Name, dgst digest.Digest) 
 // is not the blob.
 func (s *Store) openBlobFile(dgst digest.Digest, size int64) (*os.File, error) {
 	f, err := s.blobs.Open(blobPath(dgst))
-	if errors.Is(err, fs.ErrNotExist) {
-		s.log.Error("blob file is missing; pushing the blob again heals it", "digest", dgst)
-		return nil, ErrBlobUnknown
+	var file durable.Stat
+	if err == nil {
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil {
+			file = durable.StatOf(info)
+		}
 	}
-	if err != nil {
+	if err = s.judgeBlobFile(dgst, size, file, err); err != nil {
+		f.Close() // nothing happens where it was not opened
 		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	if info.Size() != size {
-		f.Close()
-		s.log.Error("blob file has the wrong size; pushing the blob again heals it", "digest", dgst, "bytes", info.Size(), "want", size)
-		return nil, ErrBlobUnknown
-	}
-	if s.rotten.is(dgst, info) {
-		f.Close()
-		s.log.Error("blob file has other bytes than its digest says, as a check found; pushing the blob again heals it", "digest", dgst)
-		return nil, ErrBlobUnknown
 	}
 	return f, nil
+}
+
+// checkBlobFile is openBlobFile for who does not read it.
+func (s *Store) checkBlobFile(dgst digest.Digest, size int64) error {
+	file, err := s.blobs.Stat(blobPath(dgst))
+	return s.judgeBlobFile(dgst, size, file, err)
+}
+
+// judgeBlobFile returns ErrBlobUnknown where a file, or the error on the way to it, is not the blob.
+func (s *Store) judgeBlobFile(dgst digest.Digest, size int64, file durable.Stat, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.log.Error("blob file is missing; pushing the blob again heals it", "digest", dgst)
+	case err != nil:
+		return err
+	case file.Size != size:
+		s.log.Error("blob file has the wrong size; pushing the blob again heals it", "digest", dgst, "bytes", file.Size, "want", size)
+	case s.rotten.is(dgst, file):
+		s.log.Error("blob file has other bytes than its digest says, as a check found; pushing the blob again heals it", "digest", dgst)
+	default:
+		return nil
+	}
+	return ErrBlobUnknown
 }
 
 // renewLease extends a lease with one conditional update: when the blob was collected meanwhile it touches no row.
@@ -186,11 +208,9 @@ func (t *tx) linkBlob(name oci.Name, id int64) error {
 // MountBlob makes a blob of one repository readable through another (end-11). It is ErrBlobUnknown when from has no
 // such blob. The caller has checked that the client may read from.
 func (s *Store) MountBlob(ctx context.Context, from, to oci.Name, dgst digest.Digest) error {
-	b, err := s.OpenBlob(ctx, from, dgst, false)
-	if err != nil {
+	if _, err := s.StatBlob(ctx, from, dgst, false); err != nil {
 		return err
 	}
-	b.Close()
 	return s.add(within(to), func(t *tx) error {
 		var id int64
 		err := t.queryRow(t.ctx, `SELECT rb.blob FROM repositories r JOIN digests d

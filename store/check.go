@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"cubby/store/durable"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
@@ -299,7 +300,7 @@ func (s *Store) examine(ctx context.Context, b storedBlob, deep bool) (string, e
 		return "I5 cannot be read: " + err.Error(), nil
 	}
 	bad := digest.NewDigest(b.dgst.Algorithm(), h) != b.dgst
-	s.rotten.note(b.dgst, info, bad)
+	s.rotten.note(b.dgst, durable.StatOf(info), bad)
 	if bad {
 		return "I5 has other bytes than its digest says", nil
 	}

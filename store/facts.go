@@ -63,7 +63,7 @@ func (s *Store) describe(ctx context.Context, name oci.Name, m oci.Manifest) (*d
 
 // readConfig returns a config, or nil when it is larger than configMax.
 func (s *Store) readConfig(ctx context.Context, name oci.Name, dgst digest.Digest) ([]byte, error) {
-	b, err := s.OpenBlob(ctx, name, dgst, false)
+	b, err := s.OpenBlob(ctx, name, dgst)
 	if err != nil {
 		return nil, err
 	}

@@ -134,7 +134,7 @@ func mustPut(t testing.TB, s *Store, repo string, raw []byte, tags ...string) di
 
 func read(t testing.TB, s *Store, repo string, dgst digest.Digest) ([]byte, error) {
 	t.Helper()
-	b, err := s.OpenBlob(t.Context(), name(repo), dgst, false)
+	b, err := s.OpenBlob(t.Context(), name(repo), dgst)
 	if err != nil {
 		return nil, err
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"strings"
 	"time"
 
+	"cubby/store/durable"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
@@ -50,11 +50,11 @@ func (s *Store) PutLayerIndex(ctx context.Context, b *Blob, index []byte) error 
 	if err != nil {
 		return err
 	}
-	now, err := s.blobs.Root().Stat(blobPath(dgst))
+	now, err := s.blobs.Stat(blobPath(dgst))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if !there || err != nil || !os.SameFile(opened, now) {
+	if !there || err != nil || durable.StatOf(opened) != now {
 		return ErrBlobUnknown
 	}
 	if err := s.data.Mkdir(dirIndex); err != nil {
@@ -68,7 +68,7 @@ func (s *Store) PutLayerIndex(ctx context.Context, b *Blob, index []byte) error 
 // about a damaged one. The caller holds the digest's lock. A file that stays is swept later.
 func (s *Store) dropLayerIndex(dgst digest.Digest) {
 	path := layerIndexPath(dgst)
-	if _, err := s.data.Root().Lstat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := s.data.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
 	if err := s.data.Remove(path); err != nil {

@@ -27,7 +27,7 @@ func indexes(t *testing.T, dir string) (names []string) {
 // keep stores an index of a blob of the repository a.
 func keep(t *testing.T, s *Store, dgst digest.Digest, index string) {
 	t.Helper()
-	b, err := s.OpenBlob(t.Context(), name("a"), dgst, false)
+	b, err := s.OpenBlob(t.Context(), name("a"), dgst)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestLayerIndex(t *testing.T) {
 	}
 	opened := func() *Blob {
 		t.Helper()
-		b, err := s.OpenBlob(t.Context(), name("a"), dgst, false)
+		b, err := s.OpenBlob(t.Context(), name("a"), dgst)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestLayerIndexReadOnly(t *testing.T) {
 	if got, err := s.LayerIndex(dgst); err != nil || string(got) != "kept" {
 		t.Errorf("index %q, %v", got, err)
 	}
-	b, err := s.OpenBlob(t.Context(), name("a"), dgst, false)
+	b, err := s.OpenBlob(t.Context(), name("a"), dgst)
 	if err != nil {
 		t.Fatal(err)
 	}

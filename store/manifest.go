@@ -196,26 +196,23 @@ func (t *tx) putManifest(p ManifestPut, damaged map[digest.Digest]bool, describe
 	if err != nil {
 		return nil, err
 	}
-	if err := t.checkCondition(repository, id, p); err != nil {
-		return nil, err
-	}
-	refs, err := t.resolve(repository, p.Manifest, damaged)
+	here, err := t.standing(repository, id)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range refs {
-		if r.Needed && !r.present {
-			missing = append(missing, r.Digest)
-		}
+	if err := t.checkCondition(repository, here, p); err != nil {
+		return nil, err
 	}
-	if len(missing) > 0 && !p.Sparse.allows(p.Manifest.Kind) {
-		return nil, &MissingError{Digests: missing}
+	manifest := here.id
+	if here.is(p.Manifest) && here.needed == p.Manifest.Needed() && len(damaged) == 0 {
+		err = t.refresh(manifest, described)
+	} else {
+		manifest, missing, err = t.checkAndStore(repository, id, here, p, damaged, described, boundsOf)
 	}
-	manifest, err := t.upsertManifest(repository, id, p, refs, described, boundsOf)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := t.exec(`UPDATE repositories SET pushed_at = max(pushed_at, ?2) WHERE id = ?1`, repository, t.now); err != nil {
+	if _, err := t.exec(`UPDATE repositories SET pushed_at = ?2 WHERE id = ?1 AND pushed_at < ?2`, repository, t.now); err != nil {
 		return nil, err
 	}
 	for _, tag := range p.Tags {
@@ -238,8 +235,30 @@ func joinTags(tags []oci.Tag) string {
 	return strings.Join(names, ", ")
 }
 
+// A standing is what a repository has of a manifest that is put; its zero value is nothing.
+type standing struct {
+	id        int64
+	mediaType string
+	needed    int // references whose content was there when it was put, and which I3 has kept there since
+}
+
+// is reports whether it is the same manifest: of its digest it has the media type too.
+func (here standing) is(m oci.Manifest) bool { return here.id != 0 && here.mediaType == m.MediaType }
+
+func (t *tx) standing(repository, dgst int64) (here standing, err error) {
+	err = t.queryRow(t.ctx, `SELECT id, media_type, (SELECT count(*) FROM manifest_references WHERE manifest = manifests.id AND needed)
+		FROM manifests WHERE repository = ? AND digest = ?`, repository, dgst).Scan(&here.id, &here.mediaType, &here.needed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return standing{}, nil
+	}
+	return here, err
+}
+
 // checkCondition compares the request's condition with each tag, or with the manifest when it names no tag.
-func (t *tx) checkCondition(repository, dgst int64, p ManifestPut) error {
+func (t *tx) checkCondition(repository int64, here standing, p ManifestPut) error {
+	if p.Condition.isZero() {
+		return nil
+	}
 	for _, tag := range p.Tags {
 		old, err := t.tagged(repository, tag)
 		if err != nil {
@@ -249,37 +268,51 @@ func (t *tx) checkCondition(repository, dgst int64, p ManifestPut) error {
 			return fmt.Errorf("tag %s: %w", tag, err)
 		}
 	}
-	if len(p.Tags) > 0 {
+	switch {
+	case len(p.Tags) > 0:
 		return nil
-	}
-	var exists bool
-	if err := t.queryRow(t.ctx, `SELECT EXISTS (SELECT 1 FROM manifests WHERE repository = ? AND digest = ?)`, repository, dgst).Scan(&exists); err != nil {
-		return err
-	}
-	if exists {
+	case here.id != 0:
 		return p.Condition.check(p.Digest.String())
 	}
 	return p.Condition.check("")
 }
 
-// upsertManifest stores a manifest with its references and counts. One that is there already keeps its row; if it was
-// put with another media type, it is read anew, because the same bytes may name other content then.
-func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolved, described *description, boundsOf func(oci.Tag) tagBounds) (int64, error) {
-	var id int64
-	var mediaType string
-	err := t.queryRow(t.ctx, `SELECT id, media_type FROM manifests WHERE repository = ? AND digest = ?`, repository, dgst).Scan(&id, &mediaType)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, err
+// checkAndStore stores a manifest whose content must be looked for. It returns what of it is missing: that is refused, or
+// allowed by the policy.
+func (t *tx) checkAndStore(repository, dgst int64, here standing, p ManifestPut, damaged map[digest.Digest]bool, described *description, boundsOf func(oci.Tag) tagBounds) (id int64, missing []digest.Digest, err error) {
+	refs, err := t.resolve(repository, p.Manifest, damaged)
+	if err != nil {
+		return 0, nil, err
 	}
-	known := err == nil
-	if known && mediaType == p.Manifest.MediaType {
-		// 201 promises that an index naming it can follow: its keep time begins anew.
-		_, err := t.exec(`UPDATE manifests SET pushed_at = ?2, untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE ?2 END WHERE id = ?1`, id, t.now)
-		if err == nil && described != nil && described != asBefore {
-			err = t.addFacts(id, described) // its config may have come since
+	for _, r := range refs {
+		if r.Needed && !r.present {
+			missing = append(missing, r.Digest)
 		}
-		return id, err
 	}
+	if len(missing) > 0 && !p.Sparse.allows(p.Manifest.Kind) {
+		return 0, nil, &MissingError{Digests: missing}
+	}
+	if here.is(p.Manifest) {
+		return here.id, missing, t.refresh(here.id, described)
+	}
+	id, err = t.upsertManifest(repository, dgst, here, p, refs, described, boundsOf)
+	return id, missing, err
+}
+
+// refresh notes that a manifest was put once more, as it is.
+func (t *tx) refresh(id int64, described *description) error {
+	// 201 promises that an index naming it can follow: its keep time begins anew.
+	_, err := t.exec(`UPDATE manifests SET pushed_at = ?2, untagged_since = CASE WHEN untagged_since IS NULL THEN NULL ELSE ?2 END
+		WHERE id = ?1 AND (pushed_at <> ?2 OR untagged_since <> ?2)`, id, t.now)
+	if err == nil && described != nil && described != asBefore {
+		err = t.addFacts(id, described) // its config may have come since
+	}
+	return err
+}
+
+// upsertManifest stores a manifest with its references and counts. One that is there with another media type keeps its
+// row, and is read anew, because the same bytes may name other content then.
+func (t *tx) upsertManifest(repository, dgst int64, here standing, p ManifestPut, refs []resolved, described *description, boundsOf func(oci.Tag) tagBounds) (int64, error) {
 	if described == asBefore {
 		return 0, errUndescribed
 	}
@@ -287,7 +320,7 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 	if err != nil {
 		return 0, err
 	}
-	if known {
+	if id := here.id; id != 0 {
 		// Nor may an index find its child changed.
 		var named bool
 		if err := t.queryRow(t.ctx, `SELECT refs > 0 FROM manifests WHERE id = ?`, id).Scan(&named); err != nil {
@@ -313,7 +346,7 @@ func (t *tx) upsertManifest(repository, dgst int64, p ManifestPut, refs []resolv
 		}
 		return id, t.addReferences(repository, id, refs)
 	}
-	id, err = t.insert(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, size, refs, pushed_at, untagged_since, annotations, cache)
+	id, err := t.insert(`INSERT INTO manifests (repository, digest, media_type, artifact_type, subject, size, refs, pushed_at, untagged_since, annotations, cache)
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, (SELECT count(*) FROM manifest_references WHERE repository = ?1 AND target = ?2), ?7, ?7, ?8, ?9)`,
 		repository, dgst, p.Manifest.MediaType, p.Manifest.ArtifactType, subject, len(p.Manifest.Raw), t.now, annotations, p.Manifest.Cache)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
+	"cubby/store/durable"
 	"cubby/store/oci"
 
 	"github.com/opencontainers/go-digest"
@@ -18,12 +18,12 @@ type PresentBlob struct {
 	Digest digest.Digest
 	Size   int64 // bytes
 
-	file fs.FileInfo
+	file durable.Stat
 }
 
 // SameFile reports whether both are the same file with the same content: a blob that is pushed again gets another file.
 func (b PresentBlob) SameFile(o PresentBlob) bool {
-	return b.file != nil && o.file != nil && os.SameFile(b.file, o.file) && b.file.ModTime().Equal(o.file.ModTime())
+	return b.file != durable.Stat{} && b.file == o.file
 }
 
 // Present returns those of some blobs that a repository has, as OpenBlob has them. It takes one statement, and a look at
@@ -43,8 +43,8 @@ func (s *Store) Present(ctx context.Context, name oci.Name, blobs []digest.Diges
 	}
 	all := make(map[digest.Digest]PresentBlob)
 	for _, b := range rows {
-		b.file, err = s.blobs.Root().Stat(blobPath(b.Digest))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (b.file.Size() != b.Size || s.rotten.is(b.Digest, b.file)) {
+		b.file, err = s.blobs.Stat(blobPath(b.Digest))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && (b.file.Size != b.Size || s.rotten.is(b.Digest, b.file)) {
 			continue // OpenBlob tells the log when somebody wants it
 		}
 		if err != nil {
@@ -63,7 +63,7 @@ func (s *Store) OpenPresent(b PresentBlob) (*Blob, error) {
 		return nil, fmt.Errorf("blob %s: %w", b.Digest, err)
 	}
 	info, err := f.Stat()
-	if err == nil && !b.SameFile(PresentBlob{file: info}) {
+	if err == nil && !b.SameFile(PresentBlob{file: durable.StatOf(info)}) {
 		err = ErrBlobUnknown
 	}
 	if err != nil {

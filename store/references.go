@@ -39,16 +39,14 @@ func (s *Store) damaged(ctx context.Context, p ManifestPut) (map[digest.Digest]b
 		size int64
 	}
 	rows, err := collect(ctx, s.db, func(r row) (v sized, err error) { return v, r.Scan(&v.dgst, &v.size) }, `SELECT d.digest, b.size
-		FROM json_each(?2) j CROSS JOIN digests d ON d.digest = j.value CROSS JOIN repositories r ON r.name = ?1
-		JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id JOIN blobs b ON b.digest = d.id`, p.Name.String(), string(asked))
+		FROM repositories r CROSS JOIN json_each(?2) j CROSS JOIN digests d ON d.digest = j.value
+		JOIN repository_blobs rb ON rb.repository = r.id AND rb.blob = d.id JOIN blobs b ON b.digest = d.id WHERE r.name = ?1`, p.Name.String(), string(asked))
 	if err != nil {
 		return nil, err
 	}
 	for _, b := range rows {
-		f, err := s.openBlobFile(b.dgst, b.size)
-		switch {
+		switch err := s.checkBlobFile(b.dgst, b.size); {
 		case err == nil:
-			f.Close()
 			delete(damaged, b.dgst)
 		case !errors.Is(err, ErrBlobUnknown):
 			return nil, fmt.Errorf("blob %s of %s: %w", b.dgst, p.Name, err)

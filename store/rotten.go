@@ -1,9 +1,9 @@
 package store
 
 import (
-	"io/fs"
-	"os"
 	"sync"
+
+	"cubby/store/durable"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -13,11 +13,11 @@ import (
 // check found before is served again after a restart, until the next check.
 type rotten struct {
 	mu    sync.RWMutex
-	files map[digest.Digest]fs.FileInfo // guarded by mu
+	files map[digest.Digest]durable.Stat // guarded by mu
 }
 
 // note remembers what a check found.
-func (r *rotten) note(dgst digest.Digest, info fs.FileInfo, bad bool) {
+func (r *rotten) note(dgst digest.Digest, file durable.Stat, bad bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !bad {
@@ -25,15 +25,15 @@ func (r *rotten) note(dgst digest.Digest, info fs.FileInfo, bad bool) {
 		return
 	}
 	if r.files == nil {
-		r.files = make(map[digest.Digest]fs.FileInfo)
+		r.files = make(map[digest.Digest]durable.Stat)
 	}
-	r.files[dgst] = info
+	r.files[dgst] = file
 }
 
 // is reports whether a file of a digest is one that a check found. A blob that is pushed again gets another file.
-func (r *rotten) is(dgst digest.Digest, info fs.FileInfo) bool {
+func (r *rotten) is(dgst digest.Digest, file durable.Stat) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	found, ok := r.files[dgst]
-	return ok && os.SameFile(found, info) && found.ModTime().Equal(info.ModTime())
+	return ok && found == file
 }

@@ -29,6 +29,8 @@ type Condition struct {
 	NoneMatch []string // If-None-Match: none of these digests, or "*" for nothing there
 }
 
+func (c Condition) isZero() bool { return len(c.Match) == 0 && len(c.NoneMatch) == 0 }
+
 // check compares the condition with the digest that is there, or "".
 func (c Condition) check(current string) error {
 	if len(c.Match) > 0 && (current == "" || !slices.Contains(c.Match, "*") && !slices.Contains(c.Match, current)) {

@@ -137,7 +137,7 @@ func (h *Handler) moduleArchive(r *request, raw []byte) (*store.Blob, error) {
 	if len(layers) != 1 || layers[0].MediaType != zipType {
 		return nil, fmt.Errorf("%w: a module package has exactly one layer, of the media type %s, and this one has %s", errModule, zipType, layersText(layers))
 	}
-	b, err := h.Store.OpenBlob(r.Context(), r.route.name, layers[0].Digest, false)
+	b, err := h.Store.OpenBlob(r.Context(), r.route.name, layers[0].Digest)
 	if errors.Is(err, store.ErrBlobUnknown) {
 		return nil, fmt.Errorf("%w: its archive is not stored here", errModule)
 	}

@@ -88,7 +88,7 @@ func (h *Handler) rawPage(w http.ResponseWriter, r *request) error {
 }
 
 func (h *Handler) blobPage(w http.ResponseWriter, r *request) error {
-	b, err := h.Store.OpenBlob(r.Context(), r.route.name, r.route.digest, false)
+	b, err := h.Store.OpenBlob(r.Context(), r.route.name, r.route.digest)
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (h *Handler) readPresent(b store.PresentBlob) ([]byte, error) {
 
 // readText returns a blob of at most n bytes if it is text that is here, else "".
 func (h *Handler) readText(r *request, dgst digest.Digest, n int64) (string, error) {
-	b, err := h.Store.OpenBlob(r.Context(), r.route.name, dgst, false)
+	b, err := h.Store.OpenBlob(r.Context(), r.route.name, dgst)
 	if errors.Is(err, store.ErrBlobUnknown) {
 		return "", nil
 	}
@@ -288,7 +288,7 @@ func fileName(title string, dgst digest.Digest) string {
 }
 
 func (h *Handler) sendBlob(w http.ResponseWriter, r *request, name string) error {
-	b, err := h.Store.OpenBlob(r.Context(), r.route.name, r.route.digest, false)
+	b, err := h.Store.OpenBlob(r.Context(), r.route.name, r.route.digest)
 	if err != nil {
 		return err
 	}

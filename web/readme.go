@@ -138,7 +138,7 @@ func (h *Handler) readmeBlob(r *request, name string, dgst digest.Digest) (readm
 // openHere opens a blob of the repository of the request, or returns nil if it is not there. What a manifest names may be
 // in another repository only, which the viewer may not see.
 func (h *Handler) openHere(r *request, dgst digest.Digest) (*store.Blob, error) {
-	b, err := h.Store.OpenBlob(r.Context(), r.route.name, dgst, false)
+	b, err := h.Store.OpenBlob(r.Context(), r.route.name, dgst)
 	if errors.Is(err, store.ErrBlobUnknown) {
 		return nil, nil
 	}

@@ -72,6 +72,28 @@ func (d *Dir) Open(name string) (*os.File, error) {
 	return d.root.OpenFile(name, os.O_RDONLY|largeFile, 0)
 }
 
+// A Stat is what the file system knows of a file. Two are equal when they are of the same file with the same content, as
+// far as its time of modification tells.
+type Stat struct {
+	Size int64 // bytes
+
+	device, inode uint64
+	modified      int64 // unix nanoseconds
+}
+
+// Stat looks at a file without opening it, which takes a third of the time. Unlike Open it does not mind symbolic links
+// that lead out of the directory: it tells of them no more than this.
+func (d *Dir) Stat(name string) (Stat, error) { return d.stat(name) }
+
+// StatOf returns what is known of a file that was looked at in another way.
+func StatOf(info fs.FileInfo) Stat {
+	s := Stat{Size: info.Size(), modified: info.ModTime().UnixNano()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.device, s.inode = uint64(st.Dev), uint64(st.Ino)
+	}
+	return s
+}
+
 // Root gives read access to the tree. Changes go through Dir.
 func (d *Dir) Root() *os.Root { return d.root }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestWriteFile: the bytes are on disk before the name is, and the name before it is said so; whatever step fails, the
@@ -98,5 +99,51 @@ func TestOpen(t *testing.T) {
 			f.Close()
 			t.Errorf("%s can be opened", name)
 		}
+	}
+}
+
+// TestStat: a file is told from another one, and from itself with other content; a name that is not there is fs.ErrNotExist.
+func TestStat(t *testing.T) {
+	dir := t.TempDir()
+	d, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := d.Stat("file"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is not there: %v", err)
+	}
+	path := filepath.Join(dir, "file")
+	write := func(content string, modified time.Time) Stat {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, modified, modified); err != nil {
+			t.Fatal(err)
+		}
+		s, err := d.Stat("file")
+		if err != nil || s.Size != int64(len(content)) {
+			t.Fatalf("%+v, %v", s, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil || StatOf(info) != s {
+			t.Fatalf("%+v is another file than %+v, %v", StatOf(info), s, err)
+		}
+		return s
+	}
+	then := time.Unix(1_000_000, 1)
+	first := write("content", then)
+	if again := write("content", then); again != first {
+		t.Errorf("%+v is another file than %+v", again, first)
+	}
+	if later := write("cOntent", then.Add(time.Nanosecond)); later == first {
+		t.Error("a change went unnoticed")
+	}
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if other := write("content", then); other == first {
+		t.Error("another file of the same size and time is taken for the first")
 	}
 }

@@ -28,3 +28,16 @@ func openBeneath(dir *os.File, name string) (f *os.File, handled bool, err error
 		}
 	}
 }
+
+func (d *Dir) stat(name string) (Stat, error) {
+	var st unix.Stat_t
+	for {
+		switch err := unix.Fstatat(int(d.self.Fd()), name, &st, 0); err {
+		case nil:
+			return Stat{Size: st.Size, device: uint64(st.Dev), inode: uint64(st.Ino), modified: st.Mtim.Nano()}, nil
+		case unix.EINTR:
+		default:
+			return Stat{}, &fs.PathError{Op: "fstatat", Path: name, Err: err}
+		}
+	}
+}

@@ -43,6 +43,16 @@ type Manifest struct {
 	fields *fields               // nil when they were not decoded
 }
 
+// Needed returns how many references are needed.
+func (m Manifest) Needed() (n int) {
+	for _, ref := range m.References {
+		if ref.Needed {
+			n++
+		}
+	}
+	return n
+}
+
 // fields are the parts of all known manifests, decoded at once.
 type fields struct {
 	SchemaVersion int               `json:"schemaVersion"`
