@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -262,5 +263,67 @@ func TestDamagedManifest(t *testing.T) {
 				t.Errorf("check: %+v, %v", report.Problems, err)
 			}
 		})
+	}
+}
+
+// TestSparseAgain: each put of a sparse manifest tells what of it is absent now, also when the manifest is here already.
+func TestSparseAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, testingOptions(dir))
+	config, layer := mustPush(t, s, "a", "config"), sum([]byte("layer"))
+	putSparse := func(mediaType string, raw []byte, tags ...oci.Tag) ([]digest.Digest, error) {
+		t.Helper()
+		m, err := oci.ParseManifest(mediaType, raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.PutManifest(t.Context(), ManifestPut{Name: name("a"), Digest: sum(raw), Manifest: m, Tags: tags, Sparse: SparseAll, By: Actor{Name: "test"}})
+	}
+	damage := func(dgst digest.Digest) func() {
+		return func() {
+			if err := os.Remove(filepath.Join(dir, "blobs", blobPath(dgst))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for i, tt := range []struct {
+		before func()
+		want   []digest.Digest
+	}{
+		{func() {}, []digest.Digest{layer}},
+		{func() {}, []digest.Digest{layer}},
+		{func() { mustPush(t, s, "a", "layer") }, nil},
+		{damage(layer), []digest.Digest{layer}},
+		{damage(config), []digest.Digest{config, layer}},
+		{func() { mustPush(t, s, "a", "config") }, []digest.Digest{layer}},
+	} {
+		tt.before()
+		missing, err := putSparse(imageType, imageOf(config, layer), tag(fmt.Sprint(i)))
+		if err != nil || !slices.Equal(missing, tt.want) {
+			t.Errorf("%d: %v is missing, %v; want %v", i, missing, err, tt.want)
+		}
+	}
+	// What was there from the start goes the other way.
+	whole := imageOf(config, config)
+	if missing, err := putSparse(imageType, whole); err != nil || missing != nil {
+		t.Fatal(missing, err)
+	}
+	damage(config)()
+	if missing, err := putSparse(imageType, whole); err != nil || !slices.Equal(missing, []digest.Digest{config}) {
+		t.Errorf("%v is missing, %v; want %v", missing, err, config)
+	}
+	mustPush(t, s, "a", "config")
+	mustPush(t, s, "a", "layer")
+
+	child := imageOf(config)
+	index := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":1}]}`, imageType, sum(child))
+	for range 2 {
+		if missing, err := putSparse(indexType, index); err != nil || !slices.Equal(missing, []digest.Digest{sum(child)}) {
+			t.Errorf("%v is missing of the index, %v; want %v", missing, err, sum(child))
+		}
+	}
+	mustPut(t, s, "a", child)
+	if missing, err := putSparse(indexType, index); err != nil || missing != nil {
+		t.Errorf("%v is missing of an index that is whole, %v", missing, err)
 	}
 }
