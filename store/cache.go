@@ -82,8 +82,6 @@ const (
 	cacheEntry = 64 << 10
 	// cacheOverhead is about what an entry takes beside its value.
 	cacheOverhead = 300
-	// nameOverhead is about what a name takes in a list beside its letters.
-	nameOverhead = 24
 )
 
 // A cacheKey is a question that was asked.
@@ -91,7 +89,6 @@ type cacheKey struct {
 	kind cacheKind
 	name oci.Name
 	what string
-	n    int
 }
 
 type cacheKind uint8
@@ -100,8 +97,6 @@ const (
 	cachedManifest cacheKind = iota
 	cachedHead               // a manifest without its bytes
 	cachedBlob
-	cachedTags
-	cachedNames
 )
 
 type cached struct {

@@ -76,6 +76,9 @@ func TestCachedReads(t *testing.T) {
 		s.cache.mu.Lock()
 		s.cache.young, s.cache.old = nil, nil
 		s.cache.mu.Unlock()
+		s.lists.mu.Lock()
+		s.lists.all, s.lists.size = nil, 0
+		s.lists.mu.Unlock()
 		if fresh := observe(t, s, references); cached != fresh {
 			t.Errorf("%s: reads say\n%s\nand without what was cached\n%s", change.name, cached, fresh)
 		}
@@ -133,7 +136,7 @@ func TestGenerations(t *testing.T) {
 func TestCacheSize(t *testing.T) {
 	var c cache
 	const size = 10_000
-	key := func(i int) cacheKey { return cacheKey{n: i} }
+	key := func(i int) cacheKey { return cacheKey{what: fmt.Sprint(i)} }
 	c.put(key(-1), "too large", cacheEntry, generation{})
 	if _, ok := c.get(key(-1), generation{}); ok {
 		t.Error("an entry that is too large is kept")

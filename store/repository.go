@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -46,29 +45,18 @@ func repositoryID(ctx context.Context, q querier, name oci.Name) (int64, error) 
 // Names returns at most n names of repositories that hold a manifest, in byte order after last (the catalog); nobody may change
 // the list.
 func (s *Store) Names(ctx context.Context, last string, n int) ([]oci.Name, error) {
-	return cachedRead(s, cacheKey{kind: cachedNames, what: last, n: n}, s.reads.ofNames(), func() (names []oci.Name, size int, err error) {
-		texts, size, err := s.names(ctx, `SELECT name FROM repositories WHERE manifests > 0 AND name > ? ORDER BY name LIMIT ?`, last, n)
-		for _, text := range texts {
-			name, err := oci.ParseName(text)
-			if err != nil {
-				return nil, 0, err
-			}
-			names = append(names, name)
-		}
-		return names, size, err
-	})
-}
-
-// names returns the names, of repositories or tags, that a query selects as name, in byte order, and about how many bytes they take. As
-// one row they take a third of the time: of what a row costs little is reading it.
-func (s *Store) names(ctx context.Context, query string, args ...any) (names []string, size int, err error) {
-	var all sql.NullString
-	if err := s.db.queryRow(ctx, `SELECT group_concat(name, ' ') FROM (`+query+`)`, args...).Scan(&all); err != nil || !all.Valid {
-		return nil, 0, err
+	texts, err := s.names(ctx, oci.Name{}, s.reads.ofNames(), last, n,
+		`SELECT name FROM repositories WHERE manifests > 0 AND name > ? ORDER BY name LIMIT ?`)
+	if err != nil {
+		return nil, err
 	}
-	names = strings.Split(all.String, " ")
-	slices.Sort(names) // they are in this order, but the function does not promise it
-	return names, len(all.String) + nameOverhead*len(names), nil
+	names := make([]oci.Name, len(texts))
+	for i, text := range texts {
+		if names[i], err = oci.ParseName(text); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
 }
 
 // scanName takes over a name that was valid when it was stored.

@@ -61,6 +61,7 @@ type Store struct {
 	w     *writer
 	reads generations // of what the writer changes
 	cache cache
+	lists lists
 
 	fanOut   *fanOut // nil when read-only
 	digests  digestLocks

@@ -52,14 +52,12 @@ func orNothing(digest string) string {
 // Tags returns at most n tags of a repository in byte order after last (end-8); nobody may change the list. It is ErrNameUnknown when the
 // repository does not exist; one without tags has an empty list.
 func (s *Store) Tags(ctx context.Context, name oci.Name, last string, n int) ([]string, error) {
-	return cachedRead(s, cacheKey{cachedTags, name, last, n}, s.reads.of(name), func() (tags []string, size int, err error) {
-		tags, size, err = s.names(ctx, `SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id WHERE r.name = ? AND t.name > ? ORDER BY t.name LIMIT ?`,
-			name.String(), last, n)
-		if err == nil && len(tags) == 0 {
-			_, err = repositoryID(ctx, s.db, name)
-		}
-		return tags, size, err
-	})
+	tags, err := s.names(ctx, name, s.reads.of(name), last, n,
+		`SELECT t.name FROM repositories r JOIN tags t ON t.repository = r.id WHERE r.name = ? AND t.name > ? ORDER BY t.name LIMIT ?`, name.String())
+	if err == nil && len(tags) == 0 {
+		_, err = repositoryID(ctx, s.db, name)
+	}
+	return tags, err
 }
 
 // A TagInfo is a row of a listing.
