@@ -2,6 +2,7 @@ package store
 
 import (
 	"io"
+	"sync"
 
 	"cubby/store/durable"
 )
@@ -9,10 +10,10 @@ import (
 const (
 	// uploadBuffer is the memory of a running upload, in bytes.
 	uploadBuffer = 64 << 10
-	// pipesMax bounds the uploads that hash beside writing: there are no more processors to use.
+	// pipesMax bounds the uploads that write and hash beside receiving: there are no more processors to use.
 	pipesMax = 4
 	// pipeBuffers of pipeBuffer bytes is what each of these holds more.
-	pipeBuffers = 3
+	pipeBuffers = 4
 	pipeBuffer  = 256 << 10
 	// writeBackEvery is how many bytes are written before the disk begins with them: the sync at the end, for which the
 	// client waits, is short then.
@@ -30,75 +31,97 @@ func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {
 	buffer := s.uploads.buffer()
 	defer s.uploads.buffers.Put(buffer)
 	for piped := false; ; {
-		n, err := s.receiveSome(u, f, r, buffer[:])
+		n, readErr := fill(r, buffer[:])
+		if err := s.write(u, f, buffer[:n]); err != nil {
+			return err
+		}
 		u.hash.Write(buffer[:n])
-		if err == nil && !piped {
+		if readErr == nil && !piped {
 			piped = true
 			select {
 			case s.uploads.pipes <- struct{}{}: // it is not small
-				err = s.receivePiped(u, f, r)
+				return s.receivePiped(u, f, r)
 			default:
 			}
 		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
+		if readErr != nil {
+			return bodyError(readErr)
 		}
 	}
 }
 
-// receivePiped is receive with a goroutine that hashes what was written while more comes. It returns when both have
-// ended, with io.EOF when all is well, and gives back the token of pipes that its caller took.
-func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) (err error) {
-	written, free, hashed := make(chan []byte, pipeBuffers), make(chan []byte, pipeBuffers), make(chan struct{})
+// receivePiped is receive with a goroutine that writes and one that hashes, while more comes. It returns when all have
+// ended, and gives back the token of pipes that its caller took.
+func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) error {
+	// A buffer goes round: each channel has room for all.
+	free, filled, written := make(chan []byte, pipeBuffers), make(chan []byte, pipeBuffers), make(chan []byte, pipeBuffers)
 	for range pipeBuffers {
 		free <- make([]byte, pipeBuffer)
 	}
-	defer func() {
-		close(written)
-		<-hashed
-		<-s.uploads.pipes
-	}()
-	go func() {
-		defer close(hashed)
+	var writeErr error
+	broken := make(chan struct{}) // closed behind writeErr
+	var group sync.WaitGroup
+	group.Go(func() {
+		defer close(written)
+		for p := range filled {
+			if writeErr = s.write(u, f, p); writeErr != nil {
+				close(broken)
+				return
+			}
+			written <- p
+		}
+	})
+	group.Go(func() {
 		for p := range written {
 			u.hash.Write(p)
 			free <- p[:pipeBuffer]
 		}
-	}()
-	for err == nil {
-		p := <-free
-		var n int
-		n, err = s.receiveSome(u, f, r, p)
-		written <- p[:n]
+	})
+	var readErr error
+	for readErr == nil {
+		select {
+		case <-broken:
+			readErr = io.EOF // nobody asks why any more
+		case p := <-free:
+			var n int
+			n, readErr = fill(r, p)
+			filled <- p[:n]
+		}
 	}
-	return err
+	close(filled)
+	group.Wait()
+	<-s.uploads.pipes
+	if writeErr != nil {
+		return writeErr
+	}
+	return bodyError(readErr)
 }
 
-// receiveSome fills p from r and writes it. It returns how much was written, and io.EOF when nothing follows.
-func (s *Store) receiveSome(u *upload, f *durable.File, r io.Reader, p []byte) (written int, err error) {
+// bodyError returns what the end of a request's body means: nil for a clean one.
+func bodyError(err error) error {
+	if err == io.EOF {
+		return nil
+	}
+	return &sourceError{err}
+}
+
+// write writes p behind what a session has.
+func (s *Store) write(u *upload, f *durable.File, p []byte) error {
 	// Asked again and again: a large upload must leave room for the database to commit deletes.
-	if err := s.Writable(); err != nil {
-		return 0, err
+	if err := s.Writable(); err != nil || len(p) == 0 {
+		return err
 	}
-	n, readErr := fill(r, p)
-	if n > 0 {
-		if written, err = f.Write(p[:n]); err != nil {
-			return 0, err
-		}
-		s.space.spend(int64(written))
-		size := u.size.Add(int64(written))
-		u.progress.Store(s.now().Unix())
-		if begun := size / writeBackEvery * writeBackEvery; size-int64(written) < begun {
-			f.WriteBack(begun-writeBackEvery, writeBackEvery)
-		}
+	written, err := f.Write(p)
+	if err != nil {
+		return err
 	}
-	if readErr != nil && readErr != io.EOF {
-		readErr = &sourceError{readErr}
+	s.space.spend(int64(written))
+	size := u.size.Add(int64(written))
+	u.progress.Store(s.now().Unix())
+	if begun := size / writeBackEvery * writeBackEvery; size-int64(written) < begun {
+		f.WriteBack(begun-writeBackEvery, writeBackEvery)
 	}
-	return written, readErr
+	return nil
 }
 
 // fill reads until p is full or r ends. Unlike io.ReadFull it keeps a clean end (io.EOF) apart from a body that was
