@@ -96,3 +96,18 @@ func BenchmarkRetag(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPutManifest puts new manifests of six blobs and moves a tag to them: with the disk, of one client.
+func BenchmarkPutManifest(b *testing.B) {
+	s, config, _ := benchStore(b)
+	blobs := []digest.Digest{config}
+	for i := range 5 {
+		blobs = append(blobs, mustPush(b, s, "a", fmt.Sprint("layer", i)))
+	}
+	body, _ := strings.CutPrefix(string(imageOf(blobs...)), "{")
+	for n := 0; b.Loop(); n++ {
+		if err := put(b, s, "a", fmt.Appendf(nil, `{"number":%d,%s`, n, body), "moving"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
