@@ -9,6 +9,15 @@ import (
 	"time"
 )
 
+// TestMain lets the test's program be the plain server too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "plain" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
 // TestRegistry drives two servers, one of them given as a command, and one that grows.
 func TestRegistry(t *testing.T) {
 	program, err := buildProgram(t.Context(), t.TempDir())
@@ -22,7 +31,7 @@ func TestRegistry(t *testing.T) {
 func testCompare(t *testing.T, program string) {
 	dir := t.TempDir()
 	var out bytes.Buffer
-	c := comparison{program: program, dir: dir, servers: []string{"cubby", program + " serve --addr {addr} --data {dir} --log-level warn"}, time: 10 * time.Millisecond, rounds: 1, profile: dir}
+	c := comparison{program: program, dir: dir, servers: []string{"cubby", program + " serve --addr {addr} --data {dir} --log-level warn", "net/http"}, time: 10 * time.Millisecond, rounds: 1, profile: dir}
 	for _, c.only = range []string{"manifest by tag", "push of images"} {
 		if err := compare(t.Context(), &out, c); err != nil {
 			t.Fatalf("%v\n%s", err, out.String())

@@ -23,8 +23,8 @@ type contender struct {
 	command func(addr, dir string) ([]string, error)
 }
 
-// contenderOf returns the server that a word of the command line names: cubby, docker-registry, nginx, or a command with {addr} and
-// {dir} in it.
+// contenderOf returns the server that a word of the command line names: cubby, docker-registry, nginx, net/http (the plain
+// server), or a command with {addr} and {dir} in it.
 func contenderOf(word, program string) (contender, error) {
 	switch {
 	case word == "cubby":
@@ -35,12 +35,14 @@ func contenderOf(word, program string) (contender, error) {
 		return contender{name: word, command: distributionCommand}, nil
 	case word == "nginx":
 		return contender{name: word, static: true, command: nginxCommand}, nil
+	case word == "net/http":
+		return contender{name: word, static: true, command: plainContenderCommand}, nil
 	case strings.Contains(word, "{addr}"):
 		return contender{name: filepath.Base(strings.Fields(word)[0]), command: func(addr, dir string) ([]string, error) {
 			return strings.Fields(strings.NewReplacer("{addr}", addr, "{dir}", dir).Replace(word)), nil
 		}}, nil
 	}
-	return contender{}, fmt.Errorf("%q is not cubby, docker-registry, nginx, or a command with {addr} and {dir}", word)
+	return contender{}, fmt.Errorf("%q is not cubby, docker-registry, nginx, net/http, or a command with {addr} and {dir}", word)
 }
 
 // Debian's configuration, but for the address, the directory and the log; it asks nobody to log in.

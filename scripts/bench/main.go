@@ -15,13 +15,14 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	run := map[string]func(context.Context, []string) error{"registry": registryCommand, "growth": growthCommand, "collection": collectionCommand, "pages": pagesCommand, "layers": layersCommand}
+	run := map[string]func(context.Context, []string) error{"registry": registryCommand, "growth": growthCommand, "collection": collectionCommand, "pages": pagesCommand, "layers": layersCommand, "plain": plainCommand}
 	if len(os.Args) < 2 || run[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "usage: bench registry [-vs SERVERS] [-only WORDS] [-time DURATION] [-rounds N] [-dir DIR]\n       bench growth [-sizes NUMBERS] [-plot FILE] [-time DURATION] [-dir DIR]\n       bench collection [-manifests N] [-dir DIR]\n       bench pages [-repositories N] [-tags N] [-dir DIR]\n       bench layers [-tar FILE] [-dir DIR]")
 		os.Exit(2)
@@ -61,7 +62,7 @@ func layersCommand(ctx context.Context, args []string) error {
 
 func registryCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("registry", flag.ExitOnError)
-	vs := flags.String("vs", "", "servers to compare with, separated by commas: docker-registry, nginx, or a command with {addr} and {dir} in it")
+	vs := flags.String("vs", "", "servers to compare with, separated by commas: docker-registry, nginx, net/http (answers from memory and nothing else), or a command with {addr} and {dir} in it")
 	only := flags.String("only", "", "only the workloads whose names contain this")
 	each := flags.Duration("time", 3*time.Second, "how long each workload runs in each round")
 	rounds := flags.Int("rounds", 3, "how often each workload runs; the best round counts")
