@@ -12,38 +12,74 @@ import (
 	"time"
 )
 
-// printFloor measures, each for some time, what no registry can do better on this machine and disk: the hash of one
-// processor, small blobs made durable by eight threads that speak no HTTP, and with large a large file written and synced.
-func printFloor(ctx context.Context, w io.Writer, dir string, each time.Duration, large bool) error {
+// A floor is what no registry can do better on this machine and disk. What the disk does is measured with each round of the
+// workload that it limits, because its moods change; the best counts, as of a server. Zero is not measured.
+type floor struct {
+	dir  string        // where to write
+	each time.Duration // how long to measure
+
+	hash  float64 // of one processor, MB/s
+	write float64 // of a large file, with its sync, MB/s
+	blobs float64 // small ones made durable by eight threads that speak no HTTP, per second
+}
+
+// hashSome measures how fast one processor hashes.
+func (f *floor) hashSome() {
 	buffer := make([]byte, 1<<20)
 	hash := sha256.New()
 	began, n := time.Now(), 0
-	for ; time.Since(began) < each; n++ {
+	for ; time.Since(began) < f.each; n++ {
 		hash.Write(buffer)
 	}
-	fmt.Fprintf(w, "Limits: SHA-256 of one processor %.0f MB/s", float64(n)*float64(len(buffer))/1e6/time.Since(began).Seconds())
-	if large {
-		took, err := writeLarge(filepath.Join(dir, "floor"), buffer)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "; 256 MiB written and synced %.0f MB/s", largeSize/1e6/took.Seconds())
+	f.hash = float64(n) * float64(len(buffer)) / 1e6 / time.Since(began).Seconds()
+}
+
+// round measures the limit of a workload, if it has one. What it writes stays, because ext4 without a journal looks for a
+// minute at each inode that was deleted before it takes another, which would slow down what is measured next.
+func (f *floor) round(ctx context.Context, limit string) error {
+	if limit == "" {
+		return nil
 	}
-	blobs, err := durableBlobs(ctx, filepath.Join(dir, "floors"), each)
+	dir, err := os.MkdirTemp(f.dir, "floor-")
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "; %.0f durable blobs of 16 KiB/s without HTTP, that is %.0f images of %d.\n\n", blobs, blobs/(imageLayers+1), imageLayers+1)
+	switch limit {
+	case limitWrite:
+		took, err := writeLarge(filepath.Join(dir, "large"))
+		if err != nil {
+			return err
+		}
+		f.write = max(f.write, largeSize/1e6/took.Seconds())
+	case limitBlobs:
+		blobs, err := durableBlobs(ctx, dir, f.each)
+		if err != nil {
+			return err
+		}
+		f.blobs = max(f.blobs, blobs)
+	}
+	return nil
+}
+
+func (f *floor) print(w io.Writer) error {
+	text := fmt.Sprintf("SHA-256 of one processor %.0f MB/s", f.hash)
+	if f.write > 0 {
+		text += fmt.Sprintf("; 256 MiB written and synced %.0f MB/s", f.write)
+	}
+	if f.blobs > 0 {
+		text += fmt.Sprintf("; %.0f durable blobs of 16 KiB/s without HTTP, that is %.0f images of %d", f.blobs, f.blobs/(imageLayers+1), imageLayers+1)
+	}
+	_, err := fmt.Fprintf(w, "\nLimits: %s.\n", text)
 	return err
 }
 
 // writeLarge writes a file of largeSize and returns how long that took.
-func writeLarge(path string, buffer []byte) (took time.Duration, err error) {
+func writeLarge(path string) (took time.Duration, err error) {
+	buffer := make([]byte, 1<<20)
 	f, err := os.Create(path)
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(path)
 	defer f.Close()
 	began := time.Now()
 	for range largeSize / len(buffer) {
@@ -56,8 +92,7 @@ func writeLarge(path string, buffer []byte) (took time.Duration, err error) {
 }
 
 // durableBlobs returns how many blobs a second eight threads make durable: write, sync, rename, sync of the directory, and a
-// commit that all who wait share. It leaves them to its caller: ext4 without a journal looks for a minute at each inode
-// that was deleted before it takes another, which would slow down what is measured next.
+// commit that all who wait share. They stay.
 func durableBlobs(ctx context.Context, dir string, each time.Duration) (float64, error) {
 	for i := range 256 {
 		if err := os.MkdirAll(filepath.Join(dir, fmt.Sprintf("%02x", i)), 0o700); err != nil {

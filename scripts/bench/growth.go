@@ -104,20 +104,20 @@ func measureGrown(ctx context.Context, program, dir string, n int, each time.Dur
 	}
 	count := uint64(n)
 	for _, work := range []workload{
-		{"a manifest by tag", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
+		{"a manifest by tag", "requests", 4, false, "", "", func(l *load, c *conn, i uint64) (int64, error) {
 			a, err := want(c, 200, "GET", "/v2/"+grownName+"/manifests/"+grownTag(i*7919%count), "Accept: "+indexType+"\r\n", nil)
 			return a.bytes, err
 		}},
-		{"100 tags", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
+		{"100 tags", "requests", 4, false, "", "", func(l *load, c *conn, i uint64) (int64, error) {
 			a, err := want(c, 200, "GET", "/v2/"+grownName+"/tags/list?n=100&last="+grownTag(i*7919%count), "", nil)
 			return a.bytes, err
 		}},
-		{"100 repositories", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
+		{"100 repositories", "requests", 4, false, "", "", func(l *load, c *conn, i uint64) (int64, error) {
 			a, err := want(c, 200, "GET", fmt.Sprintf("/v2/_catalog?n=100&last=many/n%06d", i*7919%count), "", nil)
 			return a.bytes, err
 		}},
-		{"HEAD of a blob", "requests", 4, false, "", (*load).headBlob},
-		{"push of a manifest", "requests", 4, false, "", func(l *load, c *conn, i uint64) (int64, error) {
+		{"HEAD of a blob", "requests", 4, false, "", "", (*load).headBlob},
+		{"push of a manifest", "requests", 4, false, "", "", func(l *load, c *conn, i uint64) (int64, error) {
 			raw := newBlob(grownManifest(count + i))
 			_, err := want(c, 201, "PUT", "/v2/"+grownName+"/manifests/new"+fmt.Sprint(i), "Content-Type: "+indexType+"\r\n", raw.raw)
 			return 0, err

@@ -48,9 +48,8 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 		return fmt.Errorf("no workload has %q in its name", c.only)
 	}
 	large := slices.ContainsFunc(selected, func(w workload) bool { return w.needs == needsLarge })
-	if err := printFloor(ctx, w, dir, c.time, large); err != nil {
-		return err
-	}
+	limits := floor{dir: dir, each: c.time}
+	limits.hashSome()
 	var loads []*load
 	var idle []int64
 	var content largeBlob
@@ -85,7 +84,7 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 	row(out, columns...)
 	row(out, slices.Repeat([]string{"---"}, len(columns))...)
 	for _, work := range selected {
-		cells, err := rounds(ctx, loads, work, c)
+		cells, err := rounds(ctx, loads, work, c, &limits)
 		if err != nil {
 			return err
 		}
@@ -94,7 +93,10 @@ func compare(ctx context.Context, w io.Writer, c comparison) (err error) {
 	if err := sizes(ctx, out, loads, idle, c); err != nil {
 		return err
 	}
-	return out.Flush()
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	return limits.print(w)
 }
 
 // buildProgram builds the program as it is shipped, below dir.
@@ -114,9 +116,12 @@ func row(w io.Writer, cells ...string) {
 }
 
 // rounds returns a cell for each server: its best round, and how its rate compares with the first server's.
-func rounds(ctx context.Context, loads []*load, work workload, c comparison) (cells []string, err error) {
+func rounds(ctx context.Context, loads []*load, work workload, c comparison, limits *floor) (cells []string, err error) {
 	best := make([]sample, len(loads))
 	for range c.rounds {
+		if err := limits.round(ctx, work.limit); err != nil {
+			return nil, err
+		}
 		for i, l := range loads {
 			if l.server.static && !work.static {
 				continue

@@ -39,8 +39,15 @@ type workload struct {
 	clients int
 	static  bool   // a server of files can do it too
 	needs   string // what prepare makes for it, "" when it needs only the image
+	limit   string // what of the disk limits it, "" when that is not measured
 	op      func(l *load, c *conn, i uint64) (bytes int64, err error)
 }
+
+// The values of limit.
+const (
+	limitWrite = "write"
+	limitBlobs = "blobs"
+)
 
 // The values of needs.
 const (
@@ -50,15 +57,15 @@ const (
 )
 
 var workloads = []workload{
-	{"pull of a blob of 256 MiB", "MB", 2, true, needsLarge, (*load).pullLarge},
-	{"push of a blob of 256 MiB", "MB", 1, false, needsLarge, (*load).pushLarge},
-	{"push of images of 5 × 16 KiB", "images", 8, false, "", (*load).pushImage},
-	{"manifest by tag", "requests", 8, true, "", (*load).pullManifest},
-	{"HEAD of a blob", "requests", 8, true, "", (*load).headBlob},
-	{"blob of 16 KiB", "requests", 8, true, "", (*load).pullBlob},
-	{"100 of 3 000 tags", "requests", 8, false, needsTags, (*load).listTags},
-	{"100 of 1 500 repositories", "requests", 8, false, needsNames, (*load).listNames},
-	{"tag a manifest anew", "requests", 8, false, needsTags, (*load).retag},
+	{"pull of a blob of 256 MiB", "MB", 2, true, needsLarge, "", (*load).pullLarge},
+	{"push of a blob of 256 MiB", "MB", 1, false, needsLarge, limitWrite, (*load).pushLarge},
+	{"push of images of 5 × 16 KiB", "images", 8, false, "", limitBlobs, (*load).pushImage},
+	{"manifest by tag", "requests", 8, true, "", "", (*load).pullManifest},
+	{"HEAD of a blob", "requests", 8, true, "", "", (*load).headBlob},
+	{"blob of 16 KiB", "requests", 8, true, "", "", (*load).pullBlob},
+	{"100 of 3 000 tags", "requests", 8, false, needsTags, "", (*load).listTags},
+	{"100 of 1 500 repositories", "requests", 8, false, needsNames, "", (*load).listNames},
+	{"tag a manifest anew", "requests", 8, false, needsTags, "", (*load).retag},
 }
 
 // A blob is content and its digest.
