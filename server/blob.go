@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"time"
@@ -22,7 +23,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request, rt route) error
 		if err != nil {
 			return err
 		}
-		content = io.NewSectionReader(nil, 0, size) // nobody reads it
+		content = io.NewSectionReader(bytes.NewReader(nil), 0, size) // it is not sent, so nobody reads it
 	} else {
 		b, err := s.store.OpenBlob(r.Context(), rt.name, rt.digest)
 		if err != nil {

@@ -240,6 +240,15 @@ func TestBlobRanges(t *testing.T) {
 			}
 		}
 	}
+	// HEAD looks at the file in another way, and says the same.
+	for _, header := range []string{"", "bytes=2-4", "bytes=0-1,3-4", "bytes=10-12", "bytes=x"} {
+		get, head := r.do("GET", path, nil, "Range", header), r.do("HEAD", path, nil, "Range", header)
+		for _, name := range []string{headerContentLength, headerContentRange, headerDigest, headerETag} {
+			if get.StatusCode != head.StatusCode || get.Header.Get(name) != head.Header.Get(name) {
+				t.Errorf("Range %q: HEAD has %d, %s %q; GET %d, %q", header, head.StatusCode, name, head.Header.Get(name), get.StatusCode, get.Header.Get(name))
+			}
+		}
+	}
 	if a := r.do("GET", path, nil, headerIfNoneMatch, `"`+sum(content).String()+`"`); a.StatusCode != 304 {
 		t.Errorf("If-None-Match: %d, want 304", a.StatusCode)
 	}

@@ -52,14 +52,14 @@ func (s *Store) receive(u *upload, f *durable.File, r io.Reader) error {
 
 // receivePiped is receive with a goroutine that writes and one that hashes, while more comes. It returns when all have
 // ended, and gives back the token of pipes that its caller took.
-func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) error {
+func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) (err error) {
 	// A buffer goes round: each channel has room for all.
 	free, filled, written := make(chan []byte, pipeBuffers), make(chan []byte, pipeBuffers), make(chan []byte, pipeBuffers)
 	for range pipeBuffers {
 		free <- make([]byte, pipeBuffer)
 	}
 	var writeErr error
-	broken := make(chan struct{}) // closed behind writeErr
+	broken := make(chan struct{}) // closed when writeErr is set
 	var group sync.WaitGroup
 	group.Go(func() {
 		defer close(written)
@@ -77,24 +77,26 @@ func (s *Store) receivePiped(u *upload, f *durable.File, r io.Reader) error {
 			free <- p[:pipeBuffer]
 		}
 	})
-	var readErr error
-	for readErr == nil {
+	defer func() {
+		close(filled)
+		group.Wait()
+		<-s.uploads.pipes
+		if writeErr != nil {
+			err = writeErr
+		}
+	}()
+	for {
 		select {
 		case <-broken:
-			readErr = io.EOF // nobody asks why any more
+			return nil // but for writeErr
 		case p := <-free:
-			var n int
-			n, readErr = fill(r, p)
+			n, readErr := fill(r, p)
 			filled <- p[:n]
+			if readErr != nil {
+				return bodyError(readErr)
+			}
 		}
 	}
-	close(filled)
-	group.Wait()
-	<-s.uploads.pipes
-	if writeErr != nil {
-		return writeErr
-	}
-	return bodyError(readErr)
 }
 
 // bodyError returns what the end of a request's body means: nil for a clean one.
