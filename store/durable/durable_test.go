@@ -102,6 +102,39 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestStatLink: a symbolic link is the file that it leads to, and nothing when that is outside of the directory.
+func TestStatLink(t *testing.T) {
+	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
+	for _, path := range []string{filepath.Join(dir, "file"), outside} {
+		if err := os.WriteFile(path, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"link": "file", "out": outside, "none": "gone"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	file, err := d.Stat("file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if link, err := d.Stat("link"); err != nil || link != file {
+		t.Errorf("link: %+v, %v; want %+v", link, err, file)
+	}
+	if out, err := d.Stat("out"); err == nil {
+		t.Errorf("out: %+v", out)
+	}
+	if _, err := d.Stat("none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("none: %v", err)
+	}
+}
+
 // TestStat: a file is told from another one, and from itself with other content; a name that is not there is fs.ErrNotExist.
 func TestStat(t *testing.T) {
 	dir := t.TempDir()

@@ -29,15 +29,19 @@ func openBeneath(dir *os.File, name string) (f *os.File, handled bool, err error
 	}
 }
 
+// stat takes one call for all but a symbolic link, which may lead out of the directory: an os.Root tells.
 func (d *Dir) stat(name string) (Stat, error) {
 	var st unix.Stat_t
 	for {
-		switch err := unix.Fstatat(int(d.self.Fd()), name, &st, 0); err {
-		case nil:
-			return Stat{Size: st.Size, device: uint64(st.Dev), inode: uint64(st.Ino), modified: st.Mtim.Nano()}, nil
-		case unix.EINTR:
-		default:
+		err := unix.Fstatat(int(d.self.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
 			return Stat{}, &fs.PathError{Op: "fstatat", Path: name, Err: err}
+		case st.Mode&unix.S_IFMT == unix.S_IFLNK:
+			return d.statRoot(name)
+		default:
+			return Stat{Size: st.Size, device: uint64(st.Dev), inode: uint64(st.Ino), modified: st.Mtim.Nano()}, nil
 		}
 	}
 }
