@@ -64,7 +64,7 @@ type uploads struct {
 	all map[string]*upload // guarded by mu
 
 	buffers sync.Pool     // of *[uploadBuffer]byte
-	pipes   chan struct{} // holds a token for each that hashes beside writing
+	pipes   chan struct{} // holds a token for each that writes and hashes beside receiving
 }
 
 // StartUpload opens a session (end-4a, end-4c) and returns its id, 128 random bits or more. Only requests of the same
