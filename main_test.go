@@ -401,7 +401,7 @@ func TestMemory(t *testing.T) {
 	if err := syscall.Statfs(dir, &free); err != nil {
 		t.Fatal(err)
 	}
-	if need := int64(streams)*size + 1<<30; int64(free.Bavail)*free.Bsize < need {
+	if need := int64(streams)*size + 1<<30; int64(free.Bavail)*int64(free.Bsize) < need {
 		process.Missing(t, "%s needs %d MiB free", dir, need>>20)
 	}
 	s := cubby(t).Start(t, dir)
