@@ -94,6 +94,12 @@ func TestListAhead(t *testing.T) {
 			t.Errorf("at %v: %q, reads %d", later, names, read)
 		}
 	}
+	// A query that took long comes with what was read before the commit after which the list was read.
+	ls.keep(name("c"), generation{all: 2}, newRun("", []string{"a", "b"}, true))
+	ls.keep(name("c"), at, newRun("a", []string{"old"}, true))
+	if names, read := ls.find(name("c"), generation{all: 2}, "a", 1); read == 0 && !slices.Equal(names, []string{"b"}) {
+		t.Errorf("what was read before a commit is in the list after it: %q", names)
+	}
 	ls.keep(name("a"), generation{all: 1}, newRun("", []string{"a", "b"}, true))
 	if names, read := ls.find(name("a"), generation{all: 1}, "", 2); read != 2 {
 		t.Errorf("what was read during a commit is kept: %q", names)
