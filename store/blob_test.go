@@ -340,7 +340,45 @@ func TestUploadSourceBreaks(t *testing.T) {
 	}
 }
 
+// TestUploadPipes: however a large request ends, the next ones find as many tokens as before.
+func TestUploadPipes(t *testing.T) {
+	on := false
+	o := testingOptions(t.TempDir())
+	o.hook = failAt(durable.StepWrite, syscall.ENOSPC, &on)
+	s := open(t, o)
+	large := strings.Repeat("x", 2*uploadBuffer)
+	for _, tt := range []struct {
+		name string
+		body io.Reader
+		want error
+	}{
+		{"whole", strings.NewReader(large), nil},
+		{"cut", io.MultiReader(strings.NewReader(large), errReader{io.ErrUnexpectedEOF}), ErrReceive},
+		{"full", io.MultiReader(strings.NewReader(large[:uploadBuffer]), fillsDisk{&on}, strings.NewReader(large)), ErrFull},
+	} {
+		id, err := s.StartUpload(name("a"), "p", digest.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.WriteUpload(t.Context(), name("a"), "p", id, 0, tt.body); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+		if n := len(s.uploads.pipes); n != 0 {
+			t.Errorf("%s: %d tokens are not given back", tt.name, n)
+		}
+	}
+	on = false
+}
+
 type errReader struct{ err error }
+
+// fillsDisk is an empty reader that sets on, while no write is on its way.
+type fillsDisk struct{ on *bool }
+
+func (r fillsDisk) Read([]byte) (int, error) {
+	*r.on = true
+	return 0, io.EOF
+}
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
 
