@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -27,26 +28,26 @@ func plainCommand(ctx context.Context, args []string) error {
 	}
 	var held sync.Map // of []byte, by path
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := filepath.Join(args[1], filepath.FromSlash(r.URL.Path))
-		content, ok := held.Load(path)
+		name := filepath.Join(args[1], filepath.FromSlash(path.Clean("/"+r.URL.Path)))
+		content, ok := held.Load(name)
 		if !ok {
-			if info, err := os.Stat(path); err != nil || info.IsDir() || info.Size() > plainLimit {
-				http.ServeFile(w, r, path)
+			if info, err := os.Stat(name); err != nil || info.IsDir() || info.Size() > plainLimit {
+				http.ServeFile(w, r, name)
 				return
 			}
-			raw, err := os.ReadFile(path)
+			raw, err := os.ReadFile(name)
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
 			}
-			content, _ = held.LoadOrStore(path, raw)
+			content, _ = held.LoadOrStore(name, raw)
 		}
 		h := w.Header()
 		h.Set("Docker-Distribution-Api-Version", "registry/2.0")
 		h.Set("Content-Type", manifestType)
 		h.Set("Content-Length", strconv.Itoa(len(content.([]byte))))
-		h.Set("Docker-Content-Digest", filepath.Base(path))
-		h.Set("Etag", filepath.Base(path))
+		h.Set("Docker-Content-Digest", filepath.Base(name))
+		h.Set("Etag", filepath.Base(name))
 		h.Set("X-Content-Type-Options", "nosniff")
 		_, _ = w.Write(content.([]byte)) // the client has gone
 	})}
