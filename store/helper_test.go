@@ -16,6 +16,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// The first lock of a process fixes what kind its locks are, and that may be of a test which opens a database by itself.
+func init() { lockFix() }
+
 const imageType = "application/vnd.oci.image.manifest.v1+json"
 
 func name(s string) oci.Name {
