@@ -13,7 +13,7 @@ import (
 
 const (
 	// listsBytes bounds what lists keep.
-	listsBytes = 2 << 20
+	listsBytes = 4 << 20
 	// runAhead is how many names are read at once of a list that is asked for again and again: of what a page costs
 	// little is reading more.
 	runAhead = 1000
