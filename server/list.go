@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 
 	"cubby/server/auth"
@@ -117,7 +116,6 @@ func (s *Server) visibleNames(ctx context.Context, who *auth.Principal, last str
 		if err != nil {
 			return nil, err
 		}
-		names = slices.Grow(names, min(n-len(names), len(page)))
 		for _, name := range page {
 			last = name.String()
 			if who.Sees(name) {

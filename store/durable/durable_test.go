@@ -61,6 +61,22 @@ func TestWriteFile(t *testing.T) {
 	}
 }
 
+// openLinked makes symbolic links in a directory and opens it.
+func openLinked(t *testing.T, dir string, links map[string]string) *Dir {
+	t.Helper()
+	for link, to := range links {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, err := Open(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
+}
+
 // TestOpen reads through symbolic links that stay within the directory, and through none that leave it.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
@@ -70,16 +86,7 @@ func TestOpen(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "real", "file"), []byte("content"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for link, to := range map[string]string{"link": "real", "out": t.TempDir()} {
-		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
+	d := openLinked(t, dir, map[string]string{"link": "real", "out": t.TempDir()})
 	for _, name := range []string{"real/file", "link/file"} {
 		f, err := d.Open(name)
 		if err != nil {
@@ -110,16 +117,7 @@ func TestStatLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for link, to := range map[string]string{"link": "file", "out": outside, "none": "gone"} {
-		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	d, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
+	d := openLinked(t, dir, map[string]string{"link": "file", "out": outside, "none": "gone"})
 	file, err := d.Stat("file")
 	if err != nil {
 		t.Fatal(err)
@@ -138,11 +136,7 @@ func TestStatLink(t *testing.T) {
 // TestStat: a file is told from another one, and from itself with other content; a name that is not there is fs.ErrNotExist.
 func TestStat(t *testing.T) {
 	dir := t.TempDir()
-	d, err := Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
+	d := openLinked(t, dir, nil)
 	if _, err := d.Stat("file"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there: %v", err)
 	}
